@@ -1,0 +1,299 @@
+"""What a user configures: one frozen dataclass per thing, recipes made of four of them.
+
+Standard library only, so that ``--help`` and recipes load without TensorFlow. Every field
+carries its help text; `recipe_flags` turns each into one command-line flag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+def lookup(table: Mapping[str, T], name: str, what: str) -> T:
+    """Returns `table[name]`.
+
+    Raises:
+      ValueError: `name` is unknown; the message lists the known names and the closest one.
+    """
+    if name in table:
+        return table[name]
+    close = difflib.get_close_matches(name, table, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}.{hint}")
+
+
+def _field(default: Any, help_text: str, *, may_change: bool = False) -> Any:
+    """A field with its help text; `may_change`: a resumed run may have another value."""
+    metadata = {"help": help_text, "may_change": may_change}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which examples are read, and how training crops are made of them."""
+
+    dataset: str = _field("shapes", "dataset name")
+    images_dir: str | None = _field(
+        None, "folder dataset: directory of JPEG or PNG images", may_change=True
+    )
+    labels_dir: str | None = _field(
+        None,
+        "folder dataset: directory of PNG labels with the images' file stems",
+        may_change=True,
+    )
+    val_images_dir: str | None = _field(
+        None, "folder dataset: images of 'val', if they are in a directory of their own",
+        may_change=True,
+    )
+    val_labels_dir: str | None = _field(
+        None, "folder dataset: labels of 'val', if they are in a directory of their own",
+        may_change=True,
+    )
+    val_list: str | None = _field(
+        None, "folder dataset: text file naming the 'val' examples, a file stem a line",
+        may_change=True,
+    )
+    val_fraction: float = _field(
+        0.2, "folder dataset: share held out as 'val' where nothing else says which"
+    )
+    class_names_file: str | None = _field(
+        None,
+        "folder dataset: text file, a class name a line in label order; without it the classes"
+        " are 0..largest label found",
+        may_change=True,
+    )
+    ignore_label: int = _field(255, "folder dataset: label value of pixels without a class")
+    num_examples: int = _field(
+        600, "shapes dataset: images drawn for 'train'; 'val' gets a quarter of that"
+    )
+    train_split: str = _field("train", "split to train on")
+    crop_size: int = _field(513, "side of the square training crop, pixels")
+    batch_size: int = _field(16, "global batch size, over all replicas")
+    augmentations: tuple[str, ...] = _field(
+        ("random_scale", "random_crop", "random_flip"), "augmentations, in this order"
+    )
+    scale_range: tuple[float, float] = _field(
+        (0.5, 2.0), "smallest and largest factor of random_scale"
+    )
+    scale_step: float = _field(0.25, "random_scale draws multiples of this; 0: continuous")
+
+    def __post_init__(self) -> None:
+        if self.crop_size < 1:
+            raise ValueError(f"data.crop_size must be at least 1 pixel; got {self.crop_size}.")
+        if self.batch_size < 1:
+            raise ValueError(f"data.batch_size must be at least 1; got {self.batch_size}.")
+        low, high = self.scale_range
+        if not 0 < low <= high:
+            raise ValueError(
+                "data.scale_range must be (smallest, largest) with 0 < smallest <= largest;"
+                f" got {self.scale_range}."
+            )
+        if self.scale_step < 0:
+            raise ValueError(f"data.scale_step must not be negative; got {self.scale_step}.")
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError(f"data.val_fraction must be in [0, 1); got {self.val_fraction}.")
+        if self.num_examples < 4:
+            raise ValueError(f"data.num_examples must be at least 4; got {self.num_examples}.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the weights are fitted. Exactly one of `steps` and `epochs` is set."""
+
+    steps: int | None = _field(None, "length of training in optimizer steps")
+    epochs: float | None = _field(None, "length of training in passes over the split")
+    base_lr: float = _field(0.007, "learning rate at step 0")
+    poly_power: float = _field(0.9, "power of the poly schedule base_lr * (1 - step/steps)^power")
+    momentum: float = _field(0.9, "momentum of SGD")
+    weight_decay: float = _field(4e-5, "factor of the L2 term sum(w^2) / 2")
+    weight_decay_on: Literal["kernels", "all"] = _field(
+        "kernels",
+        "kernels: convolution kernels without the depthwise ones (DeepLab's code);"
+        " all: every parameter (FastFCN's code)",
+    )
+    lr_multipliers: tuple[tuple[str, float], ...] = _field(
+        (), "rate factors by layer-name prefix, e.g. decoder:10,logits:10"
+    )
+    loss: str = _field("cross_entropy", "loss of a pixel")
+    loss_normalization: Literal["global", "replica"] = _field(
+        "global", "mean over the valid pixels of the global batch, or of each replica's part"
+    )
+    seed: int = _field(1, "seed of initial weights, order, augmentation and dropout")
+    devices: tuple[str, ...] = _field(
+        (), "devices to train on, e.g. GPU:0,GPU:1; default: every GPU, else the CPU",
+        may_change=True,
+    )
+    log_every: int = _field(20, "steps between two rows of metrics.csv", may_change=True)
+    save_every: int = _field(500, "steps between two checkpoints", may_change=True)
+    eval_every: int = _field(1000, "steps between two evaluations", may_change=True)
+    max_to_keep: int = _field(3, "checkpoints kept, besides the best one", may_change=True)
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(
+                "set exactly one of train.steps and train.epochs;"
+                f" got steps={self.steps} and epochs={self.epochs}."
+            )
+        length = self.steps if self.steps is not None else self.epochs
+        if length <= 0:
+            raise ValueError(f"the length of training must be positive; got {length}.")
+        for name in ("log_every", "save_every", "eval_every", "max_to_keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1; got {getattr(self, name)}.")
+        for name in ("base_lr", "weight_decay", "momentum"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"train.{name} must not be negative; got {getattr(self, name)}.")
+
+    def total_steps(self, num_examples: int, batch_size: int) -> int:
+        """Optimizer steps of the whole training; the only place that turns epochs into steps."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, round(self.epochs * num_examples / batch_size))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """How predictions are made and scored."""
+
+    split: str = _field("val", "split to evaluate", may_change=True)
+    scales: tuple[float, ...] = _field(
+        (1.0,), "image scales whose probabilities are averaged", may_change=True
+    )
+    flip: bool = _field(False, "average with the left-right flipped image too", may_change=True)
+    output_stride: int | None = _field(
+        None, "output stride to evaluate at; default: the model's", may_change=True
+    )
+    excluded_classes: tuple[int, ...] = _field(
+        (), "classes left out of the mean IoU", may_change=True
+    )
+    absent_classes: Literal["exclude", "zero"] = _field(
+        "exclude",
+        "classes in neither labels nor predictions: left out of the mean IoU, or counted as 0",
+        may_change=True,
+    )
+
+    def __post_init__(self) -> None:
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"eval.scales must be one or more positive numbers; got {self.scales}.")
+
+
+# (label int32 [N,H,W], output of the network) -> (sum of the losses, number of valid terms)
+LossFn = Callable[[Any, Any], tuple[Any, Any]]
+
+
+class ModelConfig(Protocol):
+    """A network that can build itself; implemented by each architecture's dataclass."""
+
+    kind: ClassVar[str]  # key in recipe.json
+
+    def build(
+        self,
+        num_classes: int,
+        input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+        *,
+        auxiliary: bool = False,
+    ) -> Any:
+        """A keras.Model: image [N,H,W,3] RGB 0..255 -> logits float32 [N,H,W,num_classes].
+
+        With `auxiliary` the output is a dict with "logits" and whatever else is trained.
+        """
+        ...
+
+    def losses(self, pixel_loss: LossFn) -> Mapping[str, tuple[LossFn, float]]:
+        """Output name -> (its loss, its weight)."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a result. Where files are is not part of it."""
+
+    model: ModelConfig
+    data: DataConfig
+    train: TrainConfig
+    eval: EvalConfig = EvalConfig()
+    expected_mean_iou: float | None = None  # percent, as the source prints it
+
+
+SECTIONS: dict[str, type] = {"data": DataConfig, "train": TrainConfig, "eval": EvalConfig}
+
+
+def to_json(recipe: Recipe) -> str:
+    """The recipe as indented JSON; `from_json` reads it back."""
+    tree = {
+        "model": {"kind": recipe.model.kind, **dataclasses.asdict(recipe.model)},
+        **{name: dataclasses.asdict(getattr(recipe, name)) for name in SECTIONS},
+        "expected_mean_iou": recipe.expected_mean_iou,
+    }
+    return json.dumps(tree, indent=2) + "\n"
+
+
+def from_json(text: str, model_configs: Mapping[str, type]) -> Recipe:
+    """The recipe that `to_json` wrote.
+
+    Args:
+      text: JSON.
+      model_configs: kind -> dataclass, e.g. {"deeplabv3plus": DeepLabV3Plus}.
+
+    Raises:
+      ValueError: the model kind or a field is unknown, or a value does not validate.
+    """
+    tree = json.loads(text)
+    fields = dict(tree["model"])
+    model_class = lookup(model_configs, fields.pop("kind"), "model kind")
+    sections = {name: _from_tree(cls, tree[name]) for name, cls in SECTIONS.items()}
+    return Recipe(
+        model=_from_tree(model_class, fields),
+        expected_mean_iou=tree.get("expected_mean_iou"),
+        **sections,
+    )
+
+
+def _from_tree(cls: type[T], fields: Mapping[str, Any]) -> T:
+    known = {field.name: None for field in dataclasses.fields(cls)}
+    for name in fields:
+        lookup(known, name, f"field of {cls.__name__}")
+    return cls(**{name: _as_tuple(value) for name, value in fields.items()})
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """Fields in which a run that resumes may not differ, as 'train.base_lr: 0.01 -> 0.02'."""
+    found = []
+    if old.model != new.model:
+        was, now = (json.loads(to_json(r))["model"] for r in (old, new))
+        names = sorted({*was, *now})
+        found += [
+            f"model.{name}: {was.get(name)} -> {now.get(name)}"
+            for name in names
+            if was.get(name) != now.get(name)
+        ]
+    for section, cls in SECTIONS.items():
+        for field in dataclasses.fields(cls):
+            was, now = (getattr(getattr(r, section), field.name) for r in (old, new))
+            if was != now and not field.metadata.get("may_change"):
+                found.append(f"{section}.{field.name}: {was} -> {now}")
+    return found
+
+
+def field_types(cls: type) -> dict[str, Any]:
+    """Field name -> type, with Optional removed (None is then a value of every such field)."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: _without_none(hints[field.name]) for field in dataclasses.fields(cls)}
+
+
+def _without_none(hint: Any) -> Any:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        (hint,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
+    return hint
