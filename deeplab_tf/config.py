@@ -50,15 +50,18 @@ class DataConfig:
         may_change=True,
     )
     val_images_dir: str | None = _field(
-        None, "folder dataset: images of 'val', if they are in a directory of their own",
+        None,
+        "folder dataset: images of 'val', if they are in a directory of their own",
         may_change=True,
     )
     val_labels_dir: str | None = _field(
-        None, "folder dataset: labels of 'val', if they are in a directory of their own",
+        None,
+        "folder dataset: labels of 'val', if they are in a directory of their own",
         may_change=True,
     )
     val_list: str | None = _field(
-        None, "folder dataset: text file naming the 'val' examples, a file stem a line",
+        None,
+        "folder dataset: text file naming the 'val' examples, a file stem a line",
         may_change=True,
     )
     val_fraction: float = _field(
@@ -128,7 +131,8 @@ class TrainConfig:
     )
     seed: int = _field(1, "seed of initial weights, order, augmentation and dropout")
     devices: tuple[str, ...] = _field(
-        (), "devices to train on, e.g. GPU:0,GPU:1; default: every GPU, else the CPU",
+        (),
+        "devices to train on, e.g. GPU:0,GPU:1; default: every GPU, else the CPU",
         may_change=True,
     )
     log_every: int = _field(20, "steps between two rows of metrics.csv", may_change=True)
@@ -182,7 +186,9 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
-            raise ValueError(f"eval.scales must be one or more positive numbers; got {self.scales}.")
+            raise ValueError(
+                f"eval.scales must be one or more positive numbers; got {self.scales}."
+            )
 
 
 # (label int32 [N,H,W], output of the network) -> (sum of the losses, number of valid terms)

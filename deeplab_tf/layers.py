@@ -1,0 +1,231 @@
+"""The building blocks that every network here is made of: functions on Keras tensors.
+
+`name` becomes the prefix of the layers' names; weights are found by these names, so they are
+a contract.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from deeplab_tf.atrous import AtrousConv2D, AtrousDepthwiseConv2D
+from deeplab_tf.normalization import BatchNorm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NormConfig:
+    """Constants of batch normalization; momentum is the share of the old moving average."""
+
+    momentum: float
+    epsilon: float
+    use_batch_statistics: bool = True  # in training; see normalization.BatchNorm
+
+
+def truncated_normal(stddev: float) -> keras.initializers.Initializer:
+    """Normal cut at two standard deviations, as TensorFlow's initializer of that name."""
+    return keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def batch_norm(x: keras.KerasTensor, norm: NormConfig, name: str) -> keras.KerasTensor:
+    """Normalizes [N, h, w, C]; the layer is called `name`."""
+    return BatchNorm(
+        momentum=norm.momentum,
+        epsilon=norm.epsilon,
+        use_batch_statistics=norm.use_batch_statistics,
+        name=name,
+    )(x)
+
+
+def relu(x: keras.KerasTensor, name: str, max_value: float | None = None) -> keras.KerasTensor:
+    """max(x, 0), or ReLU6 with max_value=6."""
+    return keras.layers.ReLU(max_value=max_value, name=name)(x)
+
+
+def conv(
+    x: keras.KerasTensor,
+    filters: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    rate: int = 1,
+    initializer: keras.initializers.Initializer | str = "glorot_uniform",
+    name: str,
+) -> keras.KerasTensor:
+    """Convolution without bias, TensorFlow's SAME padding.
+
+    Args:
+      x: [N, h, w, C].
+      filters: output channels.
+      kernel_size: side of the kernel, pixels.
+      stride: output pixels are this many input pixels apart.
+      rate: distance between taps in pixels of `x`; 1 is an ordinary convolution.
+      initializer: of the kernel.
+      name: of the layer.
+
+    Returns:
+      [N, ceil(h / stride), ceil(w / stride), filters].
+    """
+    layer = AtrousConv2D if rate > 1 else keras.layers.Conv2D
+    return layer(
+        filters,
+        kernel_size,
+        strides=stride,
+        padding="same",
+        dilation_rate=rate,
+        use_bias=False,
+        kernel_initializer=initializer,
+        name=name,
+    )(x)
+
+
+def depthwise_conv(
+    x: keras.KerasTensor,
+    *,
+    stride: int = 1,
+    rate: int = 1,
+    initializer: keras.initializers.Initializer | str = "glorot_uniform",
+    name: str,
+) -> keras.KerasTensor:
+    """3x3 depthwise convolution without bias; arguments and shapes as in `conv`."""
+    layer = AtrousDepthwiseConv2D if rate > 1 else keras.layers.DepthwiseConv2D
+    return layer(
+        3,
+        strides=stride,
+        padding="same",
+        dilation_rate=rate,
+        use_bias=False,
+        depthwise_initializer=initializer,
+        name=name,
+    )(x)
+
+
+def conv_bn_relu(
+    x: keras.KerasTensor,
+    filters: int,
+    kernel_size: int,
+    *,
+    rate: int = 1,
+    norm: NormConfig,
+    name: str,
+) -> keras.KerasTensor:
+    """Convolution, batch normalization, ReLU: `name`, `name`_bn, `name`_relu.
+
+    Args:
+      x: [N, h, w, C].
+      filters: output channels.
+      kernel_size: side of the kernel, pixels.
+      rate: distance between taps in pixels of `x`.
+      norm: constants of the normalization.
+      name: prefix of the layers.
+
+    Returns:
+      [N, h, w, filters].
+    """
+    x = conv(x, filters, kernel_size, rate=rate, name=name)
+    return relu(batch_norm(x, norm, f"{name}_bn"), f"{name}_relu")
+
+
+def separable_conv_bn_relu(
+    x: keras.KerasTensor, filters: int, *, rate: int = 1, norm: NormConfig, name: str
+) -> keras.KerasTensor:
+    """Atrous separable 3x3 convolution (Sec. 3.1), normalized and activated after each half.
+
+    The activation between the halves is the heads' form (code); Xception's has none there.
+
+    Args:
+      x: [N, h, w, C].
+      filters: output channels.
+      rate: distance between taps of the depthwise half, pixels of `x`.
+      norm: constants of the normalizations.
+      name: prefix of the layers, followed by _depthwise and _pointwise.
+
+    Returns:
+      [N, h, w, filters].
+    """
+    # code: standard deviations of the released head
+    x = depthwise_conv(x, rate=rate, initializer=truncated_normal(0.33), name=f"{name}_depthwise")
+    x = relu(batch_norm(x, norm, f"{name}_depthwise_bn"), f"{name}_depthwise_relu")
+    x = conv(x, filters, 1, initializer=truncated_normal(0.06), name=f"{name}_pointwise")
+    return relu(batch_norm(x, norm, f"{name}_pointwise_bn"), f"{name}_pointwise_relu")
+
+
+def classifier(x: keras.KerasTensor, num_classes: int, *, name: str) -> keras.KerasTensor:
+    """1x1 convolution to class scores, the only one with a bias; float32 under any policy.
+
+    Args:
+      x: [N, h, w, C].
+      num_classes: background counted, void not.
+      name: of the layer.
+
+    Returns:
+      [N, h, w, num_classes] float32.
+    """
+    return keras.layers.Conv2D(
+        num_classes,
+        1,
+        kernel_initializer=truncated_normal(0.01),  # code
+        dtype="float32",
+        name=name,
+    )(x)
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class ResizeLike(keras.layers.Layer):
+    """Bilinear resize of one tensor to the height and width of another.
+
+    The only resize in the networks. Sizes stay dynamic, so one graph takes every image size.
+
+    Attributes:
+      align_corners: True puts the corner samples of input and output on one another (code: both
+        papers' released code); False samples at pixel centres.
+    """
+
+    def __init__(self, align_corners: bool = True, **layer_options):
+        super().__init__(**layer_options)
+        self.align_corners = align_corners
+
+    def call(self, inputs):
+        """([N, h, w, C], [N, H, W, *]) -> [N, H, W, C] in the first's dtype."""
+        x, like = inputs
+        dtype = x.dtype
+        height, width = ops.shape(like)[1:3]
+        x = ops.cast(x, "float32")  # sampling positions lose their place in half precision
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            resized = tf.raw_ops.ResizeBilinear(
+                images=x,
+                size=tf.stack([height, width]),
+                align_corners=self.align_corners,
+                half_pixel_centers=not self.align_corners,
+            )
+            resized.set_shape([x.shape[0], like.shape[1], like.shape[2], x.shape[3]])
+        else:
+            rows = _interpolation_matrix(x.shape[1], height, self.align_corners)
+            columns = _interpolation_matrix(x.shape[2], width, self.align_corners)
+            resized = ops.einsum("Hh,nhwc->nHwc", rows, x)
+            resized = ops.einsum("Ww,nHwc->nHWc", columns, resized)
+        return ops.cast(resized, dtype)
+
+    def compute_output_shape(self, input_shapes):
+        """The first input's shape with the second's height and width."""
+        (batch, _, _, channels), (_, height, width, _) = input_shapes
+        return batch, height, width, channels
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "align_corners": self.align_corners}
+
+
+def _interpolation_matrix(size: int, new_size: int, align_corners: bool):
+    """[new_size, size] float32: row i holds the weights of the input samples in output i."""
+    target = ops.arange(new_size, dtype="float32")
+    if align_corners:
+        position = target * ((size - 1) / max(new_size - 1, 1))
+    else:
+        position = ops.clip((target + 0.5) * (size / new_size) - 0.5, 0.0, size - 1.0)
+    distance = ops.abs(position[:, None] - ops.arange(size, dtype="float32")[None, :])
+    return ops.maximum(1.0 - distance, 0.0)

@@ -1,0 +1,133 @@
+"""DeepLabv3+ and DeepLabv3: the options of the network and the function that builds it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from deeplab_tf.config import LossFn
+
+
+def _field(default: Any, help_text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help_text})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeepLabV3Plus:
+    """DeepLabv3+ (Fig. 2); without a decoder it is DeepLabv3 with naive upsampling."""
+
+    kind: ClassVar[str] = "deeplabv3plus"
+
+    backbone: str = _field("mobilenet_v2", "feature extractor")
+    output_stride: Literal[8, 16, 32] = _field(
+        16, "input pixels per pixel of the encoder's output; not part of the weights"
+    )
+    atrous_rates: tuple[int, ...] | None = _field(
+        None,
+        "rates of ASPP's 3x3 branches; none: (6, 12, 18) * 16 / output_stride; (): no such branches",
+    )
+    image_pooling: bool = _field(True, "ASPP has the image-pooling branch")
+    aspp_channels: int = _field(256, "filters of ASPP's branches and projection")
+    decoder: bool = _field(True, "the decoder of Fig. 2; without it DeepLabv3")
+    low_level_channels: int = _field(48, "channels of the reduced low-level features (Tab. 1)")
+    decoder_channels: int = _field(256, "filters of the decoder's two 3x3 convolutions (Tab. 2)")
+    separable: bool = _field(True, "atrous separable convolutions in ASPP and decoder (Tab. 5)")
+    dropout: float = _field(0.1, "share of the encoder's output dropped in training (code)")
+    fine_tune_batch_norm: bool = _field(
+        True, "train with batch statistics; false: with the moving ones, for small batches"
+    )
+    batch_norm_momentum: float | None = _field(
+        None,
+        "momentum of the moving statistics; none: the released code's (0.9997 in the head, which"
+        " needs tens of thousands of steps)",
+    )
+
+    def __post_init__(self) -> None:
+        if self.output_stride not in (8, 16, 32):
+            raise ValueError(f"output_stride must be 8, 16 or 32; got {self.output_stride}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1); got {self.dropout}.")
+        for name in ("aspp_channels", "low_level_channels", "decoder_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        if self.atrous_rates is not None and min(self.atrous_rates, default=1) < 1:
+            raise ValueError(f"atrous_rates must be at least 1; got {self.atrous_rates}.")
+
+    @property
+    def rates(self) -> tuple[int, ...]:
+        """ASPP's rates, tied to the output stride unless given (paper: Sec. 4.1)."""
+        if self.atrous_rates is not None:
+            return self.atrous_rates
+        return tuple(rate * 16 // self.output_stride for rate in (6, 12, 18))
+
+    def build(
+        self,
+        num_classes: int,
+        input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+        *,
+        auxiliary: bool = False,
+    ) -> Any:
+        """Builds the network.
+
+        Weights depend on neither the output stride nor the input size.
+
+        Args:
+          num_classes: background counted, void not.
+          input_shape: height, width (None: any) and channels of the images.
+          auxiliary: return a dict {"logits": ...}, the form that training reads.
+
+        Returns:
+          A keras.Model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, num_classes] float32.
+
+        Raises:
+          ValueError: num_classes is below 2, or the backbone is unknown.
+        """
+        # Imported here so that recipes and --help load without TensorFlow.
+        import keras
+
+        from deeplab_tf.aspp import aspp
+        from deeplab_tf.backbones import build_backbone
+        from deeplab_tf.decoder import deeplab_decoder
+        from deeplab_tf.layers import NormConfig, ResizeLike, classifier
+
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2; got {num_classes}.")
+        norm = NormConfig(
+            momentum=0.9997 if self.batch_norm_momentum is None else self.batch_norm_momentum,
+            epsilon=1e-5,  # code: the head's, for every backbone
+            use_batch_statistics=self.fine_tune_batch_norm,
+        )
+        image = keras.Input(input_shape, name="image")
+        features = build_backbone(
+            self.backbone,
+            image,
+            output_stride=self.output_stride,
+            momentum=self.batch_norm_momentum,
+            use_batch_statistics=self.fine_tune_batch_norm,
+        )
+        x = aspp(
+            features.conv5,
+            channels=self.aspp_channels,
+            atrous_rates=self.rates,
+            image_pooling=self.image_pooling,
+            separable=self.separable,
+            dropout=self.dropout,
+            norm=norm,
+        )
+        if self.decoder:
+            x = deeplab_decoder(
+                x,
+                features.low_level_features,
+                low_level_channels=self.low_level_channels,
+                convs=((3, self.decoder_channels), (3, self.decoder_channels)),
+                separable=self.separable,
+                norm=norm,
+            )
+        logits = classifier(x, num_classes, name="logits")
+        logits = ResizeLike(name="logits_resize", dtype="float32")([logits, image])
+        return keras.Model(image, {"logits": logits} if auxiliary else logits, name=self.kind)
+
+    def losses(self, pixel_loss: LossFn) -> Mapping[str, tuple[LossFn, float]]:
+        """Output name -> (its loss, its weight)."""
+        return {"logits": (pixel_loss, 1.0)}

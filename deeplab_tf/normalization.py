@@ -1,0 +1,115 @@
+"""Batch normalization: the fused kernel on one replica, one packed all-reduce on several."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class BatchNorm(keras.layers.BatchNormalization):
+    """Keras' batch normalization, synchronized over replicas and with the authors' statistics.
+
+    The weights are Keras' own, so files interchange with keras.layers.BatchNormalization. It
+    differs in three ways on the TensorFlow backend (elsewhere it is Keras' layer):
+
+    * The moving variance averages the unbiased batch variance (code: both papers' released
+      code does so through its fused kernels; Keras averages the biased one).
+    * One replica, and inference, run the fused kernel, about three times as fast on a CPU.
+    * In a replica of several, the statistics are those of the global batch. Every replica puts
+      its mean, variance and pixel count in a row of one all-reduced matrix and merges the rows,
+      so nothing cancels however far the mean is from zero.
+
+    Attributes:
+      use_batch_statistics: False normalizes with the moving statistics in training too, while
+        gamma and beta go on being trained (code: DeepLab's fine_tune_batch_norm=False).
+    """
+
+    def __init__(self, *, use_batch_statistics: bool = True, **layer_options):
+        super().__init__(**layer_options)
+        self.use_batch_statistics = use_batch_statistics
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalizes [N, h, w, C] over all axes but the last; same shape and dtype out."""
+        use_batch = bool(training) and self.trainable and self.use_batch_statistics
+        if keras.backend.backend() != "tensorflow":
+            return super().call(inputs, training=use_batch, mask=mask)
+        # Half precision sums overflow; Keras' layer computes in float32 too.
+        x = ops.cast(inputs, "float32")
+        if not use_batch:
+            outputs = self._normalize_with_moving_statistics(x)
+        elif _num_replicas() > 1:
+            outputs = self._normalize_over_replicas(x)
+        else:
+            outputs = self._normalize_fused(x)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _normalize_with_moving_statistics(self, x):
+        import tensorflow as tf
+
+        return tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            mean=tf.convert_to_tensor(self.moving_mean),
+            variance=tf.convert_to_tensor(self.moving_variance),
+            epsilon=self.epsilon,
+            is_training=False,
+        ).y
+
+    def _normalize_fused(self, x):
+        import tensorflow as tf
+
+        result = tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            mean=tf.zeros([0]),
+            variance=tf.zeros([0]),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        # The kernel hands out the unbiased variance.
+        self._update_moving_statistics(result.batch_mean, result.batch_variance)
+        return result.y
+
+    def _normalize_over_replicas(self, x):
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        replicas = context.num_replicas_in_sync
+        mean, variance = tf.nn.moments(x, axes=[0, 1, 2])
+        count = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float32)
+        own_row = tf.concat([mean, variance, [count]], axis=0)
+        place = tf.one_hot(context.replica_id_in_sync_group, replicas)
+        rows = context.all_reduce(tf.distribute.ReduceOp.SUM, place[:, None] * own_row[None, :])
+        means, variances, counts = tf.split(rows, [mean.shape[0], mean.shape[0], 1], axis=1)
+        total = tf.reduce_sum(counts)
+        weights = counts / total
+        mean = tf.reduce_sum(weights * means, axis=0)
+        variance = tf.reduce_sum(weights * (variances + (means - mean) ** 2), axis=0)
+        unbiased = variance * (total / tf.maximum(total - 1.0, 1.0))
+        self._update_moving_statistics(mean, unbiased)
+        return tf.nn.batch_normalization(
+            x,
+            mean,
+            variance,
+            tf.convert_to_tensor(self.beta),
+            tf.convert_to_tensor(self.gamma),
+            self.epsilon,
+        )
+
+    def _update_moving_statistics(self, mean, variance):
+        for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + new * (1.0 - self.momentum))
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "use_batch_statistics": self.use_batch_statistics}
+
+
+def _num_replicas() -> int:
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return context.num_replicas_in_sync if context is not None else 1

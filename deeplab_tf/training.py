@@ -1,0 +1,317 @@
+"""The training loop of both models: one step function and one function around it."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deeplab_tf import checkpoints, losses, optimization, visualization
+from deeplab_tf.config import LossFn, Recipe, TrainConfig, lookup
+from deeplab_tf.data import open_dataset, pipeline
+from deeplab_tf.data.check import check_dataset
+from deeplab_tf.data.spec import ExampleSource, OpenDataset
+from deeplab_tf.evaluation import evaluate
+from deeplab_tf.run_log import Progress, RunLog
+from deeplab_tf.weights import FitReport, fit_weights, weights_by_name
+
+_PICTURES = 3  # ours: validation examples drawn at each evaluation
+
+
+def make_strategy(devices: Sequence[str] = ()) -> tf.distribute.Strategy:
+    """A MirroredStrategy over `devices`; by default over every GPU, else the CPU.
+
+    Raises:
+      ValueError: a device is not there.
+    """
+    known = [device.name for device in tf.config.list_logical_devices()]
+    for device in devices:
+        if not any(name.endswith(device.removeprefix("/")) for name in known):
+            raise ValueError(f"train.devices: no device {device!r}; there are {', '.join(known)}.")
+    if not devices:
+        devices = [d.name for d in tf.config.list_logical_devices("GPU")] or ["CPU:0"]
+    return tf.distribute.MirroredStrategy(list(devices))
+
+
+def train_step(
+    model: keras.Model,
+    optimizer: optimization.Momentum,
+    output_losses: Mapping[str, tuple[LossFn, float]],
+    batch: Mapping[str, tf.Tensor],
+    *,
+    learning_rate: tf.Tensor,
+    factors: Sequence[float],
+    decayed: Sequence[keras.Variable],
+    weight_decay: float,
+    loss_normalization: str = "global",
+) -> dict[str, tf.Tensor]:
+    """One optimizer step of one replica; call it through `strategy.run`.
+
+    A loss is the sum over the valid pixels divided by their number in the global batch, so k
+    replicas equal one exactly, wherever the void is. Gradients are summed over the replicas
+    before anything looks at them.
+
+    Args:
+      model: built with auxiliary=True: image -> dict of outputs.
+      optimizer: over `model.trainable_variables`.
+      output_losses: output name -> (loss, weight), from the model config's `losses`.
+      batch: {"image": float32 [b, S, S, 3], "label": int32 [b, S, S]}, this replica's part.
+      learning_rate: float32 scalar.
+      factors: of the rate, one for each trainable variable.
+      decayed: variables under L2 weight decay.
+      weight_decay: factor of their sum(w^2) / 2.
+      loss_normalization: "global", or "replica": by the replica's own number of valid pixels,
+        averaged over replicas (code: both references).
+
+    Returns:
+      float32 scalars, the same on all replicas: "loss" (without the L2 term), each output's
+      loss as "loss_<output>" where there are several, and "gradient_norm" (L2 term included).
+    """
+    context = tf.distribute.get_replica_context()
+    replicas = context.num_replicas_in_sync
+    with tf.GradientTape() as tape:
+        outputs = model(batch["image"], training=True)
+        values = {}
+        for name, (loss_fn, weight) in output_losses.items():
+            total, count = loss_fn(batch["label"], outputs[name])
+            if loss_normalization == "global":
+                count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+            else:
+                count *= replicas
+            values[name] = weight * tf.math.divide_no_nan(total, count)
+        loss = tf.add_n(list(values.values()))
+    variables = model.trainable_variables
+    gradients = tape.gradient(loss, [variable.value for variable in variables])
+    gradients, values, loss = context.all_reduce(
+        tf.distribute.ReduceOp.SUM, (gradients, values, loss)
+    )
+    # The gradient of weight_decay * sum(w^2) / 2, added where it is whole: once, not per replica.
+    decayed_ids = {id(variable) for variable in decayed}
+    gradients = [
+        g + weight_decay * v.value if id(v) in decayed_ids else g
+        for g, v in zip(gradients, variables, strict=True)
+    ]
+    optimizer.apply(gradients, learning_rate, factors)
+    result = {"loss": loss, "gradient_norm": tf.linalg.global_norm(gradients)}
+    if len(values) > 1:
+        result.update({f"loss_{name}": value for name, value in values.items()})
+    return result
+
+
+def train(
+    recipe: Recipe,
+    *,
+    workdir: str,
+    data_dir: str | None = None,
+    init_model: keras.Model | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    check_data: bool = True,
+    say: Callable[[str], None] = print,
+) -> keras.Model:
+    """Trains a recipe; called again with the same workdir it goes on where it was.
+
+    Args:
+      recipe: what to train.
+      workdir: where results go; see checkpoints.py, and run_log.py for metrics and pictures.
+      data_dir: where prepared datasets are; None: the default place.
+      init_model: start from its weights, wherever name and shape agree; the whole backbone must.
+      strategy: None: `make_strategy(recipe.train.devices)`.
+      check_data: read every example before step 0 and refuse a dataset with faults.
+      say: takes each line of the report.
+
+    Returns:
+      The trained network, built outside the strategy, with the last weights.
+
+    Raises:
+      ValueError: the recipe, the dataset, the workdir or a checkpoint does not fit; the message
+        says which and what to do.
+      OSError: something could not be written. The last checkpoint is intact.
+      FloatingPointError: the loss became infinite or NaN. The last checkpoint is intact.
+    """
+    config = recipe.train
+    strategy = strategy or make_strategy(config.devices)
+    replicas = strategy.num_replicas_in_sync
+    if recipe.data.batch_size % replicas:
+        near = recipe.data.batch_size // replicas * replicas
+        raise ValueError(
+            f"global batch {recipe.data.batch_size} does not divide over {replicas} replicas;"
+            f" use {f'{near} or ' if near else ''}{near + replicas}."
+        )
+    pixel_loss = lookup(losses.LOSSES, config.loss, "loss")
+
+    # Dataset
+    dataset = open_dataset(recipe.data, data_dir)
+    spec, source = dataset.spec, dataset.source(recipe.data.train_split)
+    total_steps = config.total_steps(len(source), recipe.data.batch_size)
+    pixel_loss = functools.partial(pixel_loss, ignore_label=spec.ignore_label)
+
+    # Model and optimizer
+    keras.utils.set_random_seed(config.seed)
+    with strategy.scope():
+        model = recipe.model.build(spec.num_classes, auxiliary=True)
+        optimizer = optimization.Momentum(model.trainable_variables, config.momentum)
+    factors = optimization.learning_rate_factors(model, config.lr_multipliers)
+
+    # Initial weights or resume: 1. a checkpoint in the workdir  2. init_model  3. from scratch
+    checkpoints.save_recipe(workdir, recipe)
+    checkpoints.save_spec(workdir, spec)
+    checkpointer = checkpoints.Checkpointer(workdir, model, optimizer, config.max_to_keep)
+    start_step = checkpointer.restore()
+    if start_step:
+        say(f"resuming at step {start_step} of {total_steps}")
+    else:
+        if check_data:
+            say(f"checking {sum(map(len, dataset.sources.values()))} examples of {spec.name}")
+            report = check_dataset(dataset)
+            say(report.text())
+            report.raise_if_bad()
+        if init_model is not None:
+            say(_start_from(model, init_model).text())
+    if start_step >= total_steps:
+        say(f"{workdir} is trained to its end, step {start_step}")
+        return _outside_strategy(recipe, spec.num_classes, model)
+
+    # Compiled step
+    decayed = optimization.decayed_weights(model, config.weight_decay_on)
+    output_losses = recipe.model.losses(pixel_loss)
+
+    @tf.function
+    def distributed_step(batch, learning_rate):
+        results = strategy.run(
+            train_step,
+            args=(model, optimizer, output_losses, batch),
+            kwargs={
+                "learning_rate": learning_rate,
+                "factors": factors,
+                "decayed": decayed,
+                "weight_decay": config.weight_decay,
+                "loss_normalization": config.loss_normalization,
+            },
+        )
+        return tf.nest.map_structure(lambda r: strategy.experimental_local_results(r)[0], results)
+
+    # Loop: step, log every n, stop on a non-finite loss, evaluate every k, save every m
+    batches = _batches(strategy, source, recipe, spec, start_step)
+    log = RunLog(workdir, resume_step=start_step)
+    progress = Progress("training", total_steps, start=start_step)
+    say(
+        f"training {recipe.model.kind} on {len(source)} examples of {spec.name}:"
+        f" {total_steps} steps of batch {recipe.data.batch_size} on {replicas} replica(s)"
+    )
+    unchecked: tuple[int, dict[str, tf.Tensor]] | None = None
+    for step in range(start_step + 1, total_steps + 1):
+        learning_rate = optimization.poly_learning_rate(
+            step - 1, base_lr=config.base_lr, total_steps=total_steps, power=config.poly_power
+        )
+        results = distributed_step(next(batches), tf.constant(learning_rate, tf.float32))
+        # One step late, so that an accelerator is never left waiting for this check.
+        if unchecked is not None:
+            _check_finite(*unchecked, checkpointer)
+        unchecked = (step, results)
+        last = step == total_steps
+        if step % config.log_every == 0 or last:
+            values = {name: float(value) for name, value in results.items()}
+            log.scalars(step, {**values, "learning_rate": learning_rate})
+            progress.update(step, values)
+        evaluating = step % config.eval_every == 0 or last
+        saving = step % config.save_every == 0 or last
+        if evaluating or saving:
+            _check_finite(*unchecked, checkpointer)
+        if evaluating and recipe.eval.split in dataset.sources:
+            _evaluate(recipe, dataset, model, step, log, checkpointer, say)
+        if saving:  # after the evaluation: what resumes here has its rows
+            checkpointer.save(step)
+            log.curve()
+    log.close()
+    return _outside_strategy(recipe, spec.num_classes, model)
+
+
+def _batches(
+    strategy: tf.distribute.Strategy,
+    source: ExampleSource,
+    recipe: Recipe,
+    spec,
+    start_step: int,
+) -> Iterator[Mapping[str, tf.Tensor]]:
+    """The global batches from `start_step` on, each split over the replicas."""
+    data = pipeline.train_batches(
+        source,
+        recipe.data,
+        ignore_label=spec.ignore_label,
+        num_classes=spec.num_classes,
+        seed=recipe.train.seed,
+        start_step=start_step,
+    )
+    iterator = iter(strategy.experimental_distribute_dataset(data))
+    step = start_step
+    while True:
+        try:
+            batch = next(iterator)
+        except tf.errors.OpError as error:
+            raise ValueError(
+                pipeline.explain_failure(
+                    source, recipe.data, seed=recipe.train.seed, first_step=step, error=error
+                )
+            ) from error
+        yield batch
+        step += 1
+
+
+def _check_finite(
+    step: int, results: Mapping[str, tf.Tensor], checkpointer: checkpoints.Checkpointer
+) -> None:
+    values = {name: float(value) for name, value in results.items()}
+    if all(map(math.isfinite, values.values())):
+        return
+    saved = checkpointer.last_step()
+    intact = f"checkpoint ckpt-{saved} is intact in" if saved else "no checkpoint was saved yet in"
+    raise FloatingPointError(
+        f"loss or gradient is not finite at step {step} ({values}); {intact}"
+        f" {checkpointer.directory}. Try a lower train.base_lr."
+    )
+
+
+def _start_from(model: keras.Model, init_model: keras.Model) -> FitReport:
+    arrays = {name: w.numpy() for name, w in weights_by_name(init_model).items()}
+    return fit_weights(model, arrays, partial=True)
+
+
+def _outside_strategy(recipe: Recipe, num_classes: int, trained: keras.Model) -> keras.Model:
+    model = recipe.model.build(num_classes)
+    fit_weights(model, {name: w.numpy() for name, w in weights_by_name(trained).items()})
+    return model
+
+
+def _evaluate(
+    recipe: Recipe,
+    dataset: OpenDataset,
+    model: keras.Model,
+    step: int,
+    log: RunLog,
+    checkpointer: checkpoints.Checkpointer,
+    say: Callable[[str], None],
+) -> None:
+    """Scores the weights of this step, draws some predictions, keeps the best weights."""
+    spec, source = dataset.spec, dataset.source(recipe.eval.split)
+    network = keras.Model(model.input, model.output["logits"])
+    began = time.monotonic()
+    result = evaluate(network, pipeline.eval_examples(source), spec, recipe.eval)
+    scores = {"mean_iou": result.mean_iou, "pixel_accuracy": result.pixel_accuracy}
+    log.scalars(step, {f"{recipe.eval.split}_{name}": value for name, value in scores.items()})
+    for i, example in enumerate(pipeline.eval_examples(source).take(_PICTURES)):
+        image, label = example["image"].numpy(), example["label"].numpy()
+        label_map = np.argmax(network(image[None].astype(np.float32), training=False)[0], axis=-1)
+        strip = visualization.strip(image, label, label_map, spec.palette, spec.ignore_label)
+        log.picture(step, f"{recipe.eval.split}-{i}", strip)
+    best = checkpointer.save_best(step, result.mean_iou)
+    say(
+        f"step {step}: {recipe.eval.split} mean IoU {100 * result.mean_iou:.2f} %, pixel accuracy"
+        f" {100 * result.pixel_accuracy:.2f} % ({time.monotonic() - began:.0f} s)"
+        + (", the best so far" if best else "")
+    )
