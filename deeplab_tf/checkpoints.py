@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from deeplab_tf.config import Recipe, differences, from_json, to_json
 from deeplab_tf.data.spec import DatasetSpec
+from deeplab_tf.files import write_text
 
 
 class Checkpointer:
@@ -136,7 +137,7 @@ class Checkpointer:
                 status.assert_consumed()
             else:
                 status.expect_partial()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
+        except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
             raise ValueError(
                 f"checkpoint {path} does not fit this model or is damaged:"
                 f" {str(error).splitlines()[0][:300]}. It must come from the recipe.json beside it;"
@@ -180,19 +181,6 @@ def _remove(directory: str, prefix: str) -> None:
             shutil.rmtree(path)
         else:
             os.remove(path)
-
-
-def write_text(path: str, text: str) -> None:
-    """Writes a small file whole or not at all."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "w") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def save_recipe(workdir: str, recipe: Recipe) -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from deeplab_tf.atrous import AtrousConv2D, AtrousDepthwiseConv2D
+from deeplab_tf.atrous import AtrousConv2D
 from deeplab_tf.normalization import BatchNorm
 
 
@@ -90,8 +90,7 @@ def depthwise_conv(
     name: str,
 ) -> keras.KerasTensor:
     """3x3 depthwise convolution without bias; arguments and shapes as in `conv`."""
-    layer = AtrousDepthwiseConv2D if rate > 1 else keras.layers.DepthwiseConv2D
-    return layer(
+    return keras.layers.DepthwiseConv2D(
         3,
         strides=stride,
         padding="same",

@@ -25,7 +25,7 @@ class DeepLabV3Plus:
     )
     atrous_rates: tuple[int, ...] | None = _field(
         None,
-        "rates of ASPP's 3x3 branches; none: (6, 12, 18) * 16 / output_stride; (): no such branches",
+        "rates of ASPP's 3x3 branches; none: (6, 12, 18) * 16 / output_stride; (): no branches",
     )
     image_pooling: bool = _field(True, "ASPP has the image-pooling branch")
     aspp_channels: int = _field(256, "filters of ASPP's branches and projection")

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
+from deeplab_tf.data.check import check_dataset
+from deeplab_tf.evaluation import EvalResult, evaluate
+from deeplab_tf.inference import Predictor
+from deeplab_tf.run_log import Progress, RunLog
 
 from deeplab_tf import checkpoints, losses, optimization, visualization
-from deeplab_tf.config import LossFn, Recipe, TrainConfig, lookup
+from deeplab_tf.config import LossFn, Recipe, lookup
 from deeplab_tf.data import open_dataset, pipeline
-from deeplab_tf.data.check import check_dataset
 from deeplab_tf.data.spec import ExampleSource, OpenDataset
-from deeplab_tf.evaluation import evaluate
-from deeplab_tf.run_log import Progress, RunLog
 from deeplab_tf.weights import FitReport, fit_weights, weights_by_name
 
 _PICTURES = 3  # ours: validation examples drawn at each evaluation
@@ -198,6 +197,7 @@ def train(
 
     # Loop: step, log every n, stop on a non-finite loss, evaluate every k, save every m
     batches = _batches(strategy, source, recipe, spec, start_step)
+    predictor = Predictor(keras.Model(model.input, model.output["logits"]))
     log = RunLog(workdir, resume_step=start_step)
     progress = Progress("training", total_steps, start=start_step)
     say(
@@ -218,13 +218,19 @@ def train(
         if step % config.log_every == 0 or last:
             values = {name: float(value) for name, value in results.items()}
             log.scalars(step, {**values, "learning_rate": learning_rate})
-            progress.update(step, values)
+            progress.update(step, {"loss": values["loss"], "rate": learning_rate})
         evaluating = step % config.eval_every == 0 or last
         saving = step % config.save_every == 0 or last
         if evaluating or saving:
             _check_finite(*unchecked, checkpointer)
         if evaluating and recipe.eval.split in dataset.sources:
-            _evaluate(recipe, dataset, model, step, log, checkpointer, say)
+            progress.close()
+            result = _evaluate(recipe, dataset, predictor, step, log)
+            best = checkpointer.save_best(step, result.mean_iou)
+            say(
+                f"step {step}: {recipe.eval.split} mean IoU {100 * result.mean_iou:.2f} %, pixel"
+                f" accuracy {100 * result.pixel_accuracy:.2f} %{', the best so far' if best else ''}"
+            )
         if saving:  # after the evaluation: what resumes here has its rows
             checkpointer.save(step)
             log.curve()
@@ -289,29 +295,20 @@ def _outside_strategy(recipe: Recipe, num_classes: int, trained: keras.Model) ->
 
 
 def _evaluate(
-    recipe: Recipe,
-    dataset: OpenDataset,
-    model: keras.Model,
-    step: int,
-    log: RunLog,
-    checkpointer: checkpoints.Checkpointer,
-    say: Callable[[str], None],
-) -> None:
-    """Scores the weights of this step, draws some predictions, keeps the best weights."""
-    spec, source = dataset.spec, dataset.source(recipe.eval.split)
-    network = keras.Model(model.input, model.output["logits"])
-    began = time.monotonic()
-    result = evaluate(network, pipeline.eval_examples(source), spec, recipe.eval)
-    scores = {"mean_iou": result.mean_iou, "pixel_accuracy": result.pixel_accuracy}
-    log.scalars(step, {f"{recipe.eval.split}_{name}": value for name, value in scores.items()})
-    for i, example in enumerate(pipeline.eval_examples(source).take(_PICTURES)):
-        image, label = example["image"].numpy(), example["label"].numpy()
-        label_map = np.argmax(network(image[None].astype(np.float32), training=False)[0], axis=-1)
-        strip = visualization.strip(image, label, label_map, spec.palette, spec.ignore_label)
-        log.picture(step, f"{recipe.eval.split}-{i}", strip)
-    best = checkpointer.save_best(step, result.mean_iou)
-    say(
-        f"step {step}: {recipe.eval.split} mean IoU {100 * result.mean_iou:.2f} %, pixel accuracy"
-        f" {100 * result.pixel_accuracy:.2f} % ({time.monotonic() - began:.0f} s)"
-        + (", the best so far" if best else "")
+    recipe: Recipe, dataset: OpenDataset, predictor: Predictor, step: int, log: RunLog
+) -> EvalResult:
+    """Scores the weights of this step and draws some of their predictions."""
+    spec, split = dataset.spec, recipe.eval.split
+    examples = pipeline.eval_examples(dataset.source(split))
+    bar = Progress(f"evaluating {split}", len(dataset.source(split)))
+    result = evaluate(predictor, examples, spec, recipe.eval, lambda done, _: bar.update(done))
+    log.scalars(
+        step,
+        {f"{split}_mean_iou": result.mean_iou, f"{split}_pixel_accuracy": result.pixel_accuracy},
     )
+    for i, example in enumerate(examples.take(_PICTURES)):
+        image, label = example["image"].numpy(), example["label"].numpy()
+        label_map = predictor.label_map(image).numpy()
+        strip = visualization.strip(image, label, label_map, spec.palette, spec.ignore_label)
+        log.picture(step, f"{split}-{i}", strip)
+    return result

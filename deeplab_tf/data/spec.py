@@ -39,7 +39,8 @@ class DatasetSpec:
 
     def to_json(self) -> str:
         """The spec as indented JSON; `from_json` reads it back."""
-        return json.dumps({**dataclasses.asdict(self), "splits": dict(self.splits)}, indent=2) + "\n"
+        fields = {**dataclasses.asdict(self), "splits": dict(self.splits)}
+        return json.dumps(fields, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> DatasetSpec:

@@ -141,5 +141,5 @@ def _scope(layer_name: str) -> str:
     for pattern, scope in _SCOPES:
         match = re.fullmatch(pattern, layer_name)
         if match:
-            return re.sub(r"\\(\d)", lambda group: match[int(group[1])] or "", scope)
+            return match.expand(scope)  # an absent group expands to nothing
     raise ValueError(f"layer {layer_name!r} has no name in the released code.")

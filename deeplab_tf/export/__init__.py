@@ -1,0 +1,14 @@
+"""Export formats by name: (model, spec, directory) -> a checked export in the directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+
+from deeplab_tf.data.spec import DatasetSpec
+from deeplab_tf.export.saved_model import write_saved_model
+
+EXPORTERS: dict[str, Callable[[keras.Model, DatasetSpec, str], None]] = {
+    "saved_model": write_saved_model
+}

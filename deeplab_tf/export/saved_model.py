@@ -1,0 +1,127 @@
+"""TensorFlow SavedModel: pixels in, label map and probabilities out, any image size."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deeplab_tf.data.spec import DatasetSpec
+from deeplab_tf.files import write_text
+
+# In the place that the SavedModel format has for files that TensorFlow does not read.
+_SPEC_PATH = os.path.join("assets.extra", "dataset.json")
+# ours: rounding of two graphs of the same network; a wrong weight moves probabilities by far more
+_TOLERANCE = 1e-3
+
+
+def write_saved_model(model: keras.Model, spec: DatasetSpec, directory: str) -> None:
+    """Writes a SavedModel, reads it back and compares it with the model.
+
+    Signature serving_default: image uint8 [N, H, W, 3] RGB, any size ->
+    {"label_map": int32 [N, H, W], "probabilities": float32 [N, H, W, K]}. The classes' names and
+    colours are in assets.extra/dataset.json.
+
+    Args:
+      model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K]; built outside any strategy.
+      spec: of the dataset whose classes the model predicts.
+      directory: to write to; must be empty or not there. It appears when all is written.
+
+    Raises:
+      ValueError: the model has not K outputs.
+      FileExistsError: there is something in the directory.
+      OSError: it cannot be written.
+      RuntimeError: what was written does not give the model's predictions; it is removed.
+    """
+    if model.output_shape[-1] != spec.num_classes:
+        raise ValueError(
+            f"the model must have an output a class of {spec.name} ({spec.num_classes});"
+            f" it has {model.output_shape[-1]}."
+        )
+    directory = os.path.abspath(directory)
+    if os.path.exists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
+        raise FileExistsError(
+            f"{directory} must be empty or not there; it is not. Remove it or choose another."
+        )
+    os.makedirs(os.path.dirname(directory), exist_ok=True)
+    temporary = f"{directory}.{os.getpid()}.tmp"
+    try:
+        _write(model, temporary)
+        write_text(os.path.join(temporary, _SPEC_PATH), spec.to_json())
+        _check(model, temporary)
+        os.rename(temporary, directory)
+    except tf.errors.OpError as error:
+        raise OSError(f"could not write {directory}: {error.message}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class SavedModel:
+    """A SavedModel of ours, read back.
+
+    Attributes:
+      spec: the dataset whose classes it predicts.
+    """
+
+    def __init__(self, directory: str):
+        """Loads it.
+
+        Raises:
+          FileNotFoundError: there is no SavedModel of ours.
+        """
+        for name in ("saved_model.pb", _SPEC_PATH):
+            if not os.path.exists(os.path.join(directory, name)):
+                raise FileNotFoundError(
+                    f"no {name} in {directory}; it must be a SavedModel that export.py wrote."
+                )
+        with open(os.path.join(directory, _SPEC_PATH)) as file:
+            self.spec = DatasetSpec.from_json(file.read())
+        # Kept: the variables live no longer than the loaded object.
+        self._loaded = tf.saved_model.load(directory)
+        self._serve = self._loaded.signatures["serving_default"]
+
+    def predict(self, images: Any) -> dict[str, tf.Tensor]:
+        """The signature: uint8 [N, H, W, 3] -> {"label_map", "probabilities"}."""
+        return self._serve(image=tf.constant(images, tf.uint8))
+
+
+def _write(model: keras.Model, directory: str) -> None:
+    def serve(image):
+        logits = tf.cast(model(tf.cast(image, tf.float32), training=False), tf.float32)
+        return {
+            # Of the logits: softmax rounds nearly equal ones to equal probabilities.
+            "label_map": tf.argmax(logits, axis=-1, output_type=tf.int32),
+            "probabilities": tf.nn.softmax(logits),
+        }
+
+    # Not tf.saved_model.save of a tf.Module: converters do not freeze Keras' variables in one.
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serving_default", serve, [tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")]
+    )
+    archive.write_out(directory, verbose=False)
+
+
+def _check(model: keras.Model, directory: str) -> None:
+    # Two images of unlike sides: neither batch nor size may have been frozen into the graph.
+    images = np.random.default_rng(0).integers(0, 256, (2, 65, 97, 3), np.uint8)
+    written = SavedModel(directory).predict(images)
+    expected = tf.nn.softmax(model(images.astype(np.float32), training=False)).numpy()
+    difference = np.abs(written["probabilities"].numpy() - expected).max()
+    label_map = written["label_map"].numpy()
+    # The same class, or one that ties with it but for rounding.
+    chosen = np.take_along_axis(expected, label_map[..., None], axis=-1)[..., 0]
+    shortfall = (expected.max(axis=-1) - chosen).max()
+    # Written so that a NaN fails too.
+    if not (difference <= _TOLERANCE and shortfall <= _TOLERANCE):
+        raise RuntimeError(
+            "the SavedModel must give the model's predictions; probabilities differ by up to"
+            f" {difference:.3g}, and a chosen class is up to {shortfall:.3g} less probable than"
+            " the model's. Nothing was kept. Please report this with the versions of TensorFlow"
+            " and Keras."
+        )

@@ -1,0 +1,130 @@
+"""Predictions for single images of any size: averaged over scales and flips, if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class Predictor:
+    """A model behind one graph that serves every image size.
+
+    Keep it for as long as there are images to predict: the model is traced once, at the first
+    image. It reads the model's weights anew at each call, so they may be trained in between.
+
+    Attributes:
+      num_classes: K, outputs of the model.
+    """
+
+    def __init__(self, model: keras.Model):
+        """Traces nothing yet.
+
+        Args:
+          model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K] at the image's size.
+        """
+
+        # Sizes and the flip are inputs, not Python values: a trace per size costs seconds. No
+        # XLA for the same reason: it compiles for each size.
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([1, None, None, 3], tf.float32),
+                tf.TensorSpec([2], tf.int32),
+                tf.TensorSpec([], tf.bool),
+            ]
+        )
+        def logits_of(image, network_size, flip):
+            size = tf.shape(image)[1:3]
+            image = _mirror_if(flip, _resize(image, network_size))
+            logits = tf.cast(model(image, training=False), tf.float32)
+            return _resize(_mirror_if(flip, logits), size)[0]
+
+        self._logits_of = logits_of
+        self.num_classes = model.output_shape[-1]
+
+    def probabilities(
+        self, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
+    ) -> tf.Tensor:
+        """Class probabilities of one image.
+
+        The image is resized to each scale, logits are resized back to the image's size, and their
+        softmax is averaged (code: DeepLab's multi-scale evaluation).
+
+        Args:
+          image: [H, W, 3] RGB 0..255, any numeric type.
+          scales: factors of the image's size.
+          flip: average with the left-right flipped image too, at every scale.
+
+        Returns:
+          float32 [H, W, K]; sums to 1 over K.
+
+        Raises:
+          ValueError: the image is not [H, W, 3] with at least one pixel, or the scales are not one
+            or more positive numbers.
+        """
+        passes = self._passes(image, scales, flip)
+        total = tf.nn.softmax(next(passes))
+        count = 1
+        for logits in passes:
+            total += tf.nn.softmax(logits)
+            count += 1
+        return total / count
+
+    def label_map(
+        self, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
+    ) -> tf.Tensor:
+        """The most probable class of each pixel; arguments as in `probabilities`.
+
+        Returns:
+          int32 [H, W].
+        """
+        if len(scales) == 1 and not flip:
+            # Softmax rounds nearly equal logits to equal probabilities; one pass need not suffer it
+            # and gives what model.predict(image[None]).argmax(-1) gives.
+            scores = next(self._passes(image, scales, flip))
+        else:
+            scores = self.probabilities(image, scales=scales, flip=flip)
+        return tf.argmax(scores, axis=-1, output_type=tf.int32)
+
+    def _passes(self, image: Any, scales: Sequence[float], flip: bool):
+        image = tf.cast(image, tf.float32)
+        if image.shape.rank != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(
+                f"image must be [H, W, 3] with at least one pixel; got {tuple(image.shape)}."
+            )
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"scales must be one or more positive numbers; got {scales}.")
+        for scale in scales:
+            size = [_scaled(side, scale) for side in image.shape[:2]]
+            for flipped in (False, True) if flip else (False,):
+                yield self._logits_of(image[None], size, flipped)
+
+
+def predict_probabilities(
+    model: keras.Model, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
+) -> tf.Tensor:
+    """`Predictor(model).probabilities(image, ...)`; for several images keep a Predictor."""
+    return Predictor(model).probabilities(image, scales=scales, flip=flip)
+
+
+def predict_label_map(
+    model: keras.Model, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
+) -> tf.Tensor:
+    """`Predictor(model).label_map(image, ...)`; for several images keep a Predictor."""
+    return Predictor(model).label_map(image, scales=scales, flip=flip)
+
+
+def _scaled(side: int, scale: float) -> int:
+    # code: scale_dimension. Corner pixels stay on corner pixels, so it is the gaps that scale.
+    return max(1, int((side - 1) * scale + 1))
+
+
+def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    # code: bilinear with align_corners, for images and logits; the identity at the same size
+    return tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)
+
+
+def _mirror_if(flip: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    return tf.cond(flip, lambda: tf.reverse(x, axis=[2]), lambda: x)

@@ -1,0 +1,34 @@
+"""Exports a trained model for use without this project.
+
+python scripts/export.py --workdir=runs/shapes --format=saved_model --output=shapes_model
+"""
+
+from __future__ import annotations
+
+import cli
+import trained
+from absl import flags
+
+# Named here because the exporters themselves import TensorFlow; the test compares the lists.
+FORMATS = ("saved_model",)
+
+_FORMAT = flags.DEFINE_enum("format", "saved_model", FORMATS, "what to write")
+_OUTPUT = flags.DEFINE_string("output", None, "directory to write to; must not be there yet")
+
+
+def main(argv: list[str]) -> None:
+    """Exports, and checks what was written against the model."""
+    cli.no_arguments(argv)
+    if _OUTPUT.value is None:
+        raise ValueError("--output is missing: say which directory to write.")
+    trained.workdir()
+    cli.import_tensorflow()
+    from deeplab_tf.export import EXPORTERS
+
+    model = trained.model(trained.recipe().eval.output_stride)
+    EXPORTERS[_FORMAT.value](model, trained.spec(), _OUTPUT.value)
+    print(f"wrote {_OUTPUT.value}; its predictions were compared with the model's")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,102 @@
+import os
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab_tf.data.spec import DatasetSpec, bit_palette
+from deeplab_tf.export import EXPORTERS
+from deeplab_tf.export.saved_model import SavedModel, write_saved_model
+
+SPEC = DatasetSpec(
+    name="shapes",
+    class_names=("background", "disc", "größer"),
+    ignore_label=255,
+    palette=bit_palette(3),
+    splits={"train": 4, "val": 1},
+)
+
+
+def small_model(num_classes: int = 3) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(image)
+    x = keras.layers.BatchNormalization()(x)
+    return keras.Model(image, keras.layers.Conv2D(num_classes, 1)(x))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    directory = str(tmp_path_factory.mktemp("export") / "model")
+    model = small_model()
+    write_saved_model(model, SPEC, directory)
+    return model, directory
+
+
+def test_exported_label_map_equals_model_argmax(written):
+    model, directory = written
+    loaded = SavedModel(directory)
+    for shape in ((1, 33, 65, 3), (2, 20, 7, 3)):
+        images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        logits = model(images.astype(np.float32)).numpy()
+        outputs = loaded.predict(images)
+        np.testing.assert_array_equal(outputs["label_map"], logits.argmax(-1))
+        np.testing.assert_allclose(outputs["probabilities"], tf.nn.softmax(logits), atol=1e-5)
+        assert outputs["label_map"].dtype == tf.int32
+
+
+def test_plain_tensorflow_serves_it_by_signature(written):
+    loaded = tf.saved_model.load(written[1])
+    serve = loaded.signatures["serving_default"]
+    (image,) = serve.structured_input_signature[1].values()
+    assert (image.name, image.dtype, image.shape.as_list()) == (
+        "image",
+        tf.uint8,
+        [None, None, None, 3],
+    )
+    assert set(serve.structured_outputs) == {"label_map", "probabilities"}
+
+
+def test_classes_travel_with_the_model(written):
+    assert SavedModel(written[1]).spec == SPEC
+
+
+def test_nothing_half_written_is_left_beside_it(written):
+    assert os.listdir(os.path.dirname(written[1])) == ["model"]
+
+
+def test_an_occupied_directory_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="must be empty or not there"):
+        write_saved_model(small_model(), SPEC, str(tmp_path))
+    assert os.listdir(tmp_path) == ["mine.txt"]
+
+
+def test_a_model_of_other_classes_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"an output a class of shapes \(3\); it has 5"):
+        write_saved_model(small_model(num_classes=5), SPEC, str(tmp_path / "model"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_export_that_predicts_otherwise_is_removed(tmp_path):
+    class Fickle(keras.layers.Layer):
+        """Other logits in a graph than outside one, as a wrong conversion would give."""
+
+        def call(self, x):
+            return x if tf.executing_eagerly() else 255.0 - x
+
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, Fickle()(image))
+    with pytest.raises(RuntimeError, match="must give the model's predictions"):
+        write_saved_model(model, SPEC, str(tmp_path / "model"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_directory_without_our_saved_model_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no saved_model.pb in .*export.py"):
+        SavedModel(str(tmp_path))
+
+
+def test_every_format_is_covered_here():
+    assert set(EXPORTERS) == {"saved_model"}

@@ -1,0 +1,128 @@
+import gc
+import weakref
+
+import keras
+import numpy as np
+import pytest
+
+from deeplab_tf.inference import Predictor, predict_label_map, predict_probabilities
+
+
+def pointwise_model() -> keras.Model:
+    """Logits (r, g, b) / 100 of the pixel itself."""
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Conv2D(3, 1, use_bias=False)(image))
+    model.set_weights([np.eye(3, dtype=np.float32).reshape(1, 1, 3, 3) / 100])
+    return model
+
+
+def leftward_model() -> keras.Model:
+    """Logits of the left neighbour's (r, g, b) / 100: a flip matters."""
+    image = keras.Input((None, None, 3))
+    layer = keras.layers.Conv2D(3, 3, padding="same", use_bias=False)
+    model = keras.Model(image, layer(image))
+    kernel = np.zeros((3, 3, 3, 3), np.float32)
+    kernel[1, 0] = np.eye(3) / 100
+    layer.set_weights([kernel])
+    return model
+
+
+def gradient_image(height: int, width: int) -> np.ndarray:
+    """Linear in the position, so that align_corners resizing is exact."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([8 * rows, 8 * columns, 4 * rows + 4 * columns], -1).astype(np.uint8)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exp = np.exp(logits - logits.max(-1, keepdims=True))
+    return exp / exp.sum(-1, keepdims=True)
+
+
+def test_one_pass_is_the_softmax_of_the_logits():
+    image = gradient_image(5, 7)
+    probabilities = predict_probabilities(pointwise_model(), image)
+    assert probabilities.dtype == "float32"
+    np.testing.assert_allclose(probabilities, softmax(image / 100), rtol=1e-5)
+
+
+def test_label_map_of_one_pass_is_the_models_argmax():
+    image, model = gradient_image(9, 6), pointwise_model()
+    label_map = predict_label_map(model, image)
+    assert label_map.dtype == "int32"
+    np.testing.assert_array_equal(label_map, model.predict(image[None], verbose=0)[0].argmax(-1))
+
+
+def test_scales_of_a_linear_image_give_what_one_scale_gives():
+    # 9 -> 5 and 17 with corners on corners; a pointwise model keeps linear images linear.
+    image, model = gradient_image(9, 17), pointwise_model()
+    once = predict_probabilities(model, image)
+    several = predict_probabilities(model, image, scales=(0.5, 1.0, 2.0))
+    np.testing.assert_allclose(several, once, atol=1e-5)
+
+
+def test_probabilities_not_logits_are_averaged_over_flips():
+    image, model = gradient_image(4, 6), leftward_model()
+    plain = softmax(model.predict(image[None], verbose=0)[0])
+    flipped = softmax(model.predict(image[None, :, ::-1], verbose=0)[0])[:, ::-1]
+    assert np.abs(plain - flipped).max() > 0.01  # else the test shows nothing
+    averaged = predict_probabilities(model, image, flip=True)
+    np.testing.assert_allclose(averaged, (plain + flipped) / 2, rtol=1e-5)
+    np.testing.assert_array_equal(
+        predict_label_map(model, image, flip=True), ((plain + flipped) / 2).argmax(-1)
+    )
+
+
+def test_different_sizes_scales_and_flips_share_one_trace():
+    traces = []
+
+    class CountsTraces(keras.layers.Layer):
+        def call(self, x):
+            traces.append(x.shape)
+            return x
+
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, CountsTraces()(image))
+    predictor = Predictor(model)
+    traces.clear()  # of building the model
+    predictor.probabilities(gradient_image(5, 7), scales=(0.5, 1.0), flip=True)
+    predictor.probabilities(gradient_image(8, 3))
+    predictor.label_map(gradient_image(1, 1))
+    assert len(traces) == 1
+
+
+def test_a_predictor_follows_the_models_weights():
+    image, model = gradient_image(4, 4) + np.uint8(1), pointwise_model()
+    predictor = Predictor(model)
+    before = predictor.probabilities(image)
+    model.set_weights([2 * model.get_weights()[0]])
+    after = predictor.probabilities(image)
+    np.testing.assert_allclose(after, softmax(2 * image / 100), rtol=1e-5)
+    assert np.abs(before - after).max() > 0.001
+
+
+def test_a_predictor_does_not_keep_its_model_alive():
+    model = pointwise_model()
+    predictor = Predictor(model)
+    predictor.probabilities(gradient_image(3, 3))
+    reference = weakref.ref(model)
+    del model, predictor
+    keras.backend.clear_session()
+    gc.collect()
+    assert reference() is None
+
+
+def test_an_image_of_one_pixel_can_be_scaled_down():
+    probabilities = predict_probabilities(pointwise_model(), gradient_image(1, 1), scales=(0.25,))
+    np.testing.assert_allclose(probabilities, np.full((1, 1, 3), 1 / 3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4, 3), (4, 4, 4), (0, 4, 3)])
+def test_what_is_no_image_is_refused(shape):
+    with pytest.raises(ValueError, match=r"image must be \[H, W, 3\]"):
+        predict_probabilities(pointwise_model(), np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -1.0)])
+def test_scales_that_are_not_positive_are_refused(scales):
+    with pytest.raises(ValueError, match="scales must be one or more positive numbers"):
+        predict_probabilities(pointwise_model(), gradient_image(4, 4), scales=scales)

@@ -1,0 +1,157 @@
+"""The network: shapes, output strides, input sizes, and what a builder may not change."""
+
+import keras
+import numpy as np
+import pytest
+
+from deeplab_tf.backbones import BACKBONES, build_backbone
+from deeplab_tf.backbones.features import StrideToRate
+from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.weights import fit_weights, weights_by_name
+
+
+def _image(height: int, width: int) -> np.ndarray:
+    values = np.arange(height * width * 3, dtype=np.float32)
+    return (127.5 + 127.5 * np.sin(values * 0.7)).reshape(1, height, width, 3)
+
+
+def _tiny(**options) -> DeepLabV3Plus:
+    sizes = {"aspp_channels": 8, "low_level_channels": 4, "decoder_channels": 8}
+    return DeepLabV3Plus(backbone="mobilenet_v2_tiny", **{**sizes, **options})
+
+
+def _copy_weights(source: keras.Model, target: keras.Model) -> None:
+    fit_weights(target, {name: w.numpy() for name, w in weights_by_name(source).items()})
+
+
+def test_strides_become_rates_past_the_output_stride():
+    nominal = [2, 1, 2, 1, 2, 1, 2, 1]
+
+    def walk(output_stride):
+        rule = StrideToRate(output_stride, stride=2)
+        return [rule.next(stride) for stride in nominal]
+
+    ordinary = [(s, 1) for s in nominal]
+    assert walk(32)[:6] == ordinary[:6]
+    assert walk(16)[4:] == [(2, 1), (1, 1), (1, 1), (1, 2)]
+    assert walk(8)[2:] == [(2, 1), (1, 1), (1, 1), (1, 2), (1, 2), (1, 4)]
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_backbone_has_the_promised_strides(name):
+    for output_stride in (8, 16, 32):
+        image = keras.Input((64, 64, 3))
+        features = build_backbone(name, image, output_stride=output_stride)
+        strides = [64 // feature.shape[1] for feature in features]
+        assert strides == [4, 4, 8, min(16, output_stride), output_stride]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 97)])
+def test_output_stride_8_and_16_subsampled_equal_32(size):
+    models = {}
+    for output_stride in (8, 16, 32):
+        image = keras.Input((None, None, 3))
+        features = build_backbone("mobilenet_v2_tiny", image, output_stride=output_stride)
+        models[output_stride] = keras.Model(image, features.conv5)
+        _copy_weights(models[8], models[output_stride])
+    x = _image(*size)
+    dense8, dense16, coarse = (models[s](x, training=False).numpy() for s in (8, 16, 32))
+    # TensorFlow's SAME padding puts a strided tap elsewhere for even sizes than for odd ones, so
+    # the grids coincide for sizes of the form 32k + 1 alone.
+    if size == (65, 97):
+        np.testing.assert_allclose(dense8[:, ::4, ::4], coarse, atol=1e-5)
+        np.testing.assert_allclose(dense16[:, ::2, ::2], coarse, atol=1e-5)
+    else:
+        assert dense8.shape[1] == 8 and dense16.shape[1] == 4 and coarse.shape[1] == 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 50), (64, 64), (127, 65)])
+@pytest.mark.parametrize("decoder", [True, False])
+def test_logits_have_the_images_size(size, decoder):
+    model = _tiny(decoder=decoder).build(3)
+    logits = model(_image(*size), training=False)
+    assert logits.shape == (1, *size, 3)
+    assert np.all(np.isfinite(logits))
+
+
+def test_weights_depend_on_neither_output_stride_nor_size_nor_auxiliary():
+    reference = {n: tuple(w.shape) for n, w in weights_by_name(_tiny().build(3)).items()}
+    for model in (
+        _tiny(output_stride=8).build(3),
+        _tiny(output_stride=32).build(3, (65, 65, 3)),
+        _tiny().build(3, auxiliary=True),
+    ):
+        assert {n: tuple(w.shape) for n, w in weights_by_name(model).items()} == reference
+
+
+def test_auxiliary_form_gives_the_same_logits_in_a_dict():
+    plain, dictionary = _tiny().build(3), _tiny().build(3, auxiliary=True)
+    _copy_weights(plain, dictionary)
+    x = _image(33, 33)
+    np.testing.assert_array_equal(plain(x, training=False), dictionary(x, training=False)["logits"])
+
+
+def test_rates_are_tied_to_the_output_stride():
+    rates = {s: DeepLabV3Plus(output_stride=s).rates for s in (8, 16, 32)}
+    assert rates == {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
+    assert DeepLabV3Plus(output_stride=8, atrous_rates=(2, 3)).rates == (2, 3)
+
+
+def test_aspp_options_make_the_layers_they_name():
+    def names(**options):
+        return {layer.name for layer in _tiny(**options).build(3).layers}
+
+    assert {"aspp_conv3_depthwise", "aspp_image_pooling"} <= names()
+    assert "aspp_conv1" in names(separable=False)
+    assert not any("aspp_conv1" in name for name in names(atrous_rates=()))
+    assert "aspp_image_pooling" not in names(image_pooling=False)
+    assert not any(name.startswith("decoder_") for name in names(decoder=False))
+
+
+def test_predict_takes_uint8_images():
+    model = _tiny().build(3)
+    image = _image(33, 33).round()
+    np.testing.assert_allclose(
+        model.predict(image.astype(np.uint8), verbose=0), model.predict(image, verbose=0)
+    )
+
+
+def test_mobilenet_v2_has_the_papers_parameters():
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, build_backbone("mobilenet_v2", image, output_stride=16).conv5)
+    trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    # cited: keras.applications' MobileNetV2 trains 3,504,872, of which the last convolution, its
+    # normalization and the classifier, none of which DeepLab has, are these.
+    assert trainable == 3_504_872 - 320 * 1280 - 2 * 1280 - (1280 + 1) * 1000
+
+
+def test_keras_file_round_trip_is_exact(tmp_path):
+    model = _tiny().build(3)
+    model.save(tmp_path / "m.keras")
+    x = _image(33, 33)
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded(x, training=False), model(x, training=False))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output_stride": 4}, "output_stride must be 8, 16 or 32; got 4"),
+        ({"atrous_rates": (0,)}, "atrous_rates must be at least 1"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
+        ({"low_level_channels": 0}, "low_level_channels must be at least 1"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_built(options, message):
+    with pytest.raises(ValueError, match=message):
+        DeepLabV3Plus(**options)
+
+
+def test_unknown_backbone_gets_a_suggestion():
+    with pytest.raises(ValueError, match="unknown backbone 'mobilnet_v2'.*Did you mean 'mobilenet"):
+        DeepLabV3Plus(backbone="mobilnet_v2").build(2)
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ValueError, match="num_classes must be at least 2; got 1"):
+        _tiny().build(1)

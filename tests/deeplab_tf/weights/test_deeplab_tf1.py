@@ -1,0 +1,168 @@
+"""Released weights: recognised, renamed, and equal in what they compute."""
+
+import importlib.util
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab_tf import weights
+from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.weights import deeplab_tf1
+
+_FIXTURES = ("08_mobilenet_v2_os16_released", "09_mobilenet_v2_os8_aspp_decoder",
+             "15_mobilenet_v2_dm05_os16")  # fmt: skip
+
+
+def _released(shared_dir, fixture):
+    """The fixture's description, its arrays by released name, and what the code computed."""
+    directory = shared_dir / "reference" / "deeplab"
+    rule_file = importlib.util.spec_from_file_location("weight_rule", directory / "weight_rule.py")
+    rule = importlib.util.module_from_spec(rule_file)
+    rule_file.loader.exec_module(rule)
+    description = json.loads((directory / f"{fixture}.json").read_text())
+    arrays = {v["name"]: rule.make_weight(v["name"], v["shape"]) for v in description["variables"]}
+    return description, arrays, np.load(directory / f"{fixture}.npz")
+
+
+@pytest.mark.parametrize("fixture", _FIXTURES)
+def test_logits_equal_the_released_codes(shared_dir, fixture):
+    description, arrays, computed = _released(shared_dir, fixture)
+    arguments, num_classes = deeplab_tf1.recognise(arrays)
+    model = DeepLabV3Plus(output_stride=description["output_stride"], **arguments).build(
+        num_classes
+    )
+    ours, left_over = deeplab_tf1.to_our_names(arrays, model)
+    weights.fit_weights(model, ours)
+    assert not left_over
+    before_resize = keras.Model(model.input, model.get_layer("logits").output)
+    image = computed["input"][None].astype(np.float32)
+    logits = before_resize(image, training=False).numpy().reshape(computed["logits"].shape)
+    assert np.abs(logits - computed["logits"]).max() <= 1e-4 * computed["logits"].std()
+    label_map = np.argmax(model(image, training=False), axis=-1).reshape(computed["argmax"].shape)
+    assert not np.any((label_map != computed["argmax"]) & (computed["margin"] > 1e-3))
+
+
+def test_trained_weights_give_the_tflite_files_logits(shared_dir):
+    import tensorflow as tf
+
+    directory = shared_dir / "weights"
+    with pytest.warns(UserWarning, match="tf.lite.Interpreter is deprecated"):
+        interpreter = tf.lite.Interpreter(str(directory / "deeplabv3_257_mv_gpu.tflite"))
+    interpreter.allocate_tensors()
+    path = str(directory / "deeplabv3_mnv2_dm05_voc.npz")
+    arguments, num_classes = deeplab_tf1.recognise(deeplab_tf1.read_npz(path))
+    assert (arguments["backbone"], num_classes) == ("mobilenet_v2_dm05", 21)
+    # The file's graph has its last feature map at 33x33 for 257x257 pixels: output stride 8.
+    model = DeepLabV3Plus(output_stride=8, **arguments).build(num_classes)
+    weights.load_weights(model, path, source="deeplab_tf1_npz")
+    for photo in sorted((shared_dir / "data" / "voc_samples" / "images").iterdir()):
+        image = np.asarray(Image.open(photo).convert("RGB").resize((257, 257)))[None]
+        interpreter.set_tensor(
+            interpreter.get_input_details()[0]["index"],
+            image.astype(np.float32) * np.float32(2 / 255) - 1,
+        )
+        interpreter.invoke()
+        theirs = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+        ours = model(image.astype(np.float32), training=False).numpy()
+        assert np.abs(ours - theirs).max() <= 1e-3
+        first, second = np.sort(theirs, axis=-1)[..., -1], np.sort(theirs, axis=-1)[..., -2]
+        assert not np.any((ours.argmax(-1) != theirs.argmax(-1)) & (first - second > 1e-3))
+
+
+def _folded(model):
+    """Arrays as folding leaves them: a kernel and a bias for each convolution."""
+    arrays = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            kind = "depthwise_weights"
+        elif isinstance(layer, keras.layers.Conv2D):
+            kind = "weights"
+        else:
+            continue
+        scope = deeplab_tf1._scope(layer.name)
+        kernel = layer.kernel.numpy()
+        arrays[f"{scope}/{kind}"] = np.cos(np.arange(kernel.size)).reshape(kernel.shape)
+        filters = kernel.shape[2] if kind == "depthwise_weights" else kernel.shape[3]
+        arrays[f"{scope}/biases"] = np.sin(np.arange(filters))
+    return arrays
+
+
+def test_folded_normalization_becomes_one_that_adds_the_bias(tmp_path):
+    config = DeepLabV3Plus(backbone="mobilenet_v2_dm035", atrous_rates=(), decoder=False,
+                           separable=False)  # fmt: skip
+    model = config.build(3)
+    arrays = _folded(model)
+    np.savez(tmp_path / "folded.npz", **arrays)
+    assert deeplab_tf1.recognise(arrays) == (
+        {
+            "backbone": "mobilenet_v2_dm035",
+            "atrous_rates": (),
+            "image_pooling": True,
+            "decoder": False,
+            "separable": False,
+        },
+        3,
+    )
+    weights.load_weights(model, str(tmp_path / "folded.npz"), source="deeplab_tf1_npz")
+    for name in ("backbone_conv_bn", "aspp_projection_bn"):
+        layer = model.get_layer(name)
+        x = np.cos(np.arange(layer.gamma.shape[0], dtype=np.float32)).reshape(1, 1, 1, -1)
+        bias = np.sin(np.arange(x.size))
+        np.testing.assert_allclose(layer(x).numpy()[0, 0, 0], x[0, 0, 0] + bias, atol=1e-5)
+
+
+def test_misfit_lists_both_sides_and_assigns_nothing():
+    model = DeepLabV3Plus(backbone="mobilenet_v2_tiny", decoder=False).build(3)
+    before = [w.numpy() for w in model.weights]
+    arrays = {name: w.numpy() + 1 for name, w in weights.weights_by_name(model).items()}
+    del arrays["logits/bias"]
+    arrays["logits/kernel"] = np.zeros((1, 1, 256, 5))
+    arrays["logits/offset"] = np.zeros(3)
+    with pytest.raises(ValueError, match=re.escape("1 missing (- logits/bias), 1 of another")) as e:
+        weights.fit_weights(model, arrays)
+    assert "(1, 1, 256, 5), model (1, 1, 256, 3)" in str(e.value)
+    assert "1 unused (+ logits/offset)" in str(e.value)
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+
+
+def test_partial_fit_loads_the_backbone_and_leaves_the_other_classes():
+    source = DeepLabV3Plus(backbone="mobilenet_v2_tiny", decoder=False).build(3)
+    target = DeepLabV3Plus(backbone="mobilenet_v2_tiny").build(5)
+    arrays = {name: w.numpy() + 1 for name, w in weights.weights_by_name(source).items()}
+    report = weights.fit_weights(target, arrays, partial=True)
+    assert set(report.misfit) == {"logits/kernel", "logits/bias"}
+    assert all(name.startswith("decoder_") for name in report.missing)
+    np.testing.assert_array_equal(
+        target.get_layer("backbone_conv").kernel.numpy(), arrays["backbone_conv/kernel"]
+    )
+
+
+def test_partial_fit_refuses_another_backbone():
+    source = DeepLabV3Plus(backbone="mobilenet_v2_dm035").build(3)
+    target = DeepLabV3Plus(backbone="mobilenet_v2_tiny").build(3)
+    arrays = {name: w.numpy() for name, w in weights.weights_by_name(source).items()}
+    with pytest.raises(ValueError, match="do not fit the backbone"):
+        weights.fit_weights(target, arrays, partial=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive at all"])
+def test_file_that_is_no_npz_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "weights.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="weights.npz is not a readable .npz file"):
+        deeplab_tf1.read_npz(str(path))
+
+
+def test_unknown_network_is_refused_with_its_names():
+    with pytest.raises(ValueError, match=r"need MobilenetV2/Conv/weights.*got conv1/kernel"):
+        deeplab_tf1.recognise({"conv1/kernel": np.zeros(1)})
+
+
+def test_unknown_source_gets_a_suggestion():
+    with pytest.raises(ValueError, match="Did you mean 'deeplab_tf1_npz'"):
+        weights.read_weights("x", "deeplab_tf1")
