@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.config import EvalConfig
+from deeplab_tf.data.pipeline import first_line
 from deeplab_tf.data.spec import DatasetSpec
 from deeplab_tf.inference import Predictor
 from deeplab_tf.metrics import ConfusionMatrix
@@ -88,6 +89,8 @@ def evaluate(
     spec: DatasetSpec,
     eval: EvalConfig,
     progress: Callable[[int, int | None], None] | None = None,
+    *,
+    name_of: Callable[[int], str] | None = None,
 ) -> EvalResult:
     """Scores a model.
 
@@ -98,6 +101,7 @@ def evaluate(
       spec: of the dataset; K is its number of classes.
       eval: scales and flip of the predictions, and what the mean IoU leaves out.
       progress: called after each example with (examples done, examples in all or None).
+      name_of: what to call the example of an index that cannot be read; None: its number.
 
     Returns:
       The scores. `eval.split` and `eval.output_stride` are only reported: they were decided when
@@ -126,9 +130,8 @@ def evaluate(
         except StopIteration:
             break
         except tf.errors.OpError as error:
-            raise ValueError(
-                f"example {done + 1} of {total or 'the split'} cannot be read: {error.message}"
-            ) from error
+            what = f"example {done + 1}" if name_of is None else name_of(done)
+            raise ValueError(f"{what} cannot be read: {first_line(error)}") from error
         label_map = predictor.label_map(example["image"], scales=eval.scales, flip=eval.flip)
         try:
             confusion.update(example["label"], label_map)

@@ -28,21 +28,25 @@ _QUICKSTART = Recipe(
     train=TrainConfig(epochs=16, base_lr=0.05, log_every=20, save_every=300, eval_every=300),
 )
 
-# Fine-tuning on photos of one's own, from released weights. `code:` numbers are the flag
-# defaults of the released code, the rest is ours.
+# Fine-tuning on photos of one's own, from released weights. What is not marked is ours: made for
+# some hundred photos and for batches that fit a small machine.
 _FINETUNE = Recipe(
     model=DeepLabV3Plus(
         backbone="mobilenet_v2",
         output_stride=16,
-        fine_tune_batch_norm=False,  # code: for batches below 16; ours: the released weights'
-        # normalization is folded, so their batch statistics are unknown
+        batch_norm_momentum=0.99,  # thousands of steps, not tens of thousands
     ),
-    data=DataConfig(dataset="folder", crop_size=321, batch_size=8),
+    data=DataConfig(
+        dataset="folder",
+        crop_size=321,
+        batch_size=8,
+        scale_range=(0.5, 2.0),  # code
+    ),
     train=TrainConfig(
-        epochs=60,
-        base_lr=0.01,
+        epochs=40,
+        base_lr=0.02,
+        lr_multipliers=(("backbone_", 0.3),),  # its weights are trained, the head's are new
         weight_decay=4e-5,  # code
-        lr_multipliers=(("backbone_", 0.1),),
         save_every=200,
         eval_every=400,
     ),

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
-from deeplab_tf.data.check import check_dataset
-from deeplab_tf.evaluation import EvalResult, evaluate
-from deeplab_tf.inference import Predictor
-from deeplab_tf.run_log import Progress, RunLog
 
 from deeplab_tf import checkpoints, losses, optimization, visualization
 from deeplab_tf.config import LossFn, Recipe, lookup
 from deeplab_tf.data import open_dataset, pipeline
-from deeplab_tf.data.spec import ExampleSource, OpenDataset
-from deeplab_tf.weights import FitReport, fit_weights, weights_by_name
+from deeplab_tf.data.check import check_dataset
+from deeplab_tf.data.spec import DatasetSpec, ExampleSource, OpenDataset
+from deeplab_tf.evaluation import EvalResult, evaluate
+from deeplab_tf.inference import Predictor
+from deeplab_tf.run_log import Progress, RunLog
+from deeplab_tf.weights import fit_weights, weights_by_name
+from deeplab_tf.weights.unfold import unfold_batch_norm
 
 _PICTURES = 3  # ours: validation examples drawn at each evaluation
 
@@ -171,7 +171,7 @@ def train(
             say(report.text())
             report.raise_if_bad()
         if init_model is not None:
-            say(_start_from(model, init_model).text())
+            _start_from(recipe, spec, source, model, init_model, say)
     if start_step >= total_steps:
         say(f"{workdir} is trained to its end, step {start_step}")
         return _outside_strategy(recipe, spec.num_classes, model)
@@ -238,15 +238,10 @@ def train(
     return _outside_strategy(recipe, spec.num_classes, model)
 
 
-def _batches(
-    strategy: tf.distribute.Strategy,
-    source: ExampleSource,
-    recipe: Recipe,
-    spec,
-    start_step: int,
-) -> Iterator[Mapping[str, tf.Tensor]]:
-    """The global batches from `start_step` on, each split over the replicas."""
-    data = pipeline.train_batches(
+def _train_data(
+    source: ExampleSource, recipe: Recipe, spec: DatasetSpec, start_step: int
+) -> tf.data.Dataset:
+    return pipeline.train_batches(
         source,
         recipe.data,
         ignore_label=spec.ignore_label,
@@ -254,6 +249,17 @@ def _batches(
         seed=recipe.train.seed,
         start_step=start_step,
     )
+
+
+def _batches(
+    strategy: tf.distribute.Strategy,
+    source: ExampleSource,
+    recipe: Recipe,
+    spec: DatasetSpec,
+    start_step: int,
+) -> Iterator[Mapping[str, tf.Tensor]]:
+    """The global batches from `start_step` on, each split over the replicas."""
+    data = _train_data(source, recipe, spec, start_step)
     iterator = iter(strategy.experimental_distribute_dataset(data))
     step = start_step
     while True:
@@ -283,9 +289,23 @@ def _check_finite(
     )
 
 
-def _start_from(model: keras.Model, init_model: keras.Model) -> FitReport:
+def _start_from(
+    recipe: Recipe,
+    spec: DatasetSpec,
+    source: ExampleSource,
+    model: keras.Model,
+    init_model: keras.Model,
+    say: Callable[[str], None],
+) -> None:
+    """Takes over the weights that fit, ready to be trained with batch statistics."""
     arrays = {name: w.numpy() for name, w in weights_by_name(init_model).items()}
-    return fit_weights(model, arrays, partial=True)
+    report = fit_weights(model, arrays, partial=True)
+    say(report.text())
+    loaded_layers = {name.split("/")[0] for name in report.loaded}
+    batch = next(iter(_train_data(source, recipe, spec, 0)))
+    unfolded = unfold_batch_norm(model, batch["image"].numpy(), loaded_layers)
+    if unfolded:
+        say(f"gave {len(unfolded)} folded normalizations the statistics of the first batch")
 
 
 def _outside_strategy(recipe: Recipe, num_classes: int, trained: keras.Model) -> keras.Model:

@@ -1,24 +1,36 @@
 """Scores a trained model: IoU of each class, mean IoU, pixel accuracy.
 
 python scripts/evaluate.py --workdir=runs/shapes
-python scripts/evaluate.py --workdir=runs/mine --eval.scales=0.75,1,1.25 --eval.flip
+python scripts/evaluate.py --workdir=runs/mine --eval.scales=0.75,1,1.25 --eval.flip=true
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from typing import TYPE_CHECKING
 
 import cli
 import trained
 from absl import flags
 
 from deeplab_tf import config, recipe_flags
-from deeplab_tf.data.spec import DatasetSpec
+
+if TYPE_CHECKING:  # importing data imports TensorFlow
+    from deeplab_tf.data.spec import DatasetSpec
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
 recipe_flags.define_section("eval", config.EvalConfig)
 recipe_flags.define_section("data", config.DataConfig)
+
+_TRAINING_ONLY = (
+    "train_split",
+    "crop_size",
+    "batch_size",
+    "augmentations",
+    "scale_range",
+    "scale_step",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -31,9 +43,9 @@ def main(argv: list[str]) -> None:
     from deeplab_tf.files import write_text
     from deeplab_tf.run_log import Progress
 
-    recipe, spec = _recipe(), trained.spec()
+    recipe = _recipe()
     dataset = open_dataset(recipe.data, _DATA_DIR.value)
-    _check_classes(spec, dataset.spec)
+    spec = _trained_spec(dataset.spec)
     source = dataset.source(recipe.eval.split)
     progress = Progress("evaluating", len(source))
     result = evaluate(
@@ -42,6 +54,7 @@ def main(argv: list[str]) -> None:
         spec,
         recipe.eval,
         lambda done, _: progress.update(done),
+        name_of=source.name,
     )
     print(result.text())
     if recipe.expected_mean_iou is not None:
@@ -55,32 +68,34 @@ def _recipe() -> config.Recipe:
     """The run's recipe with the given --eval and --data flags.
 
     Raises:
-      ValueError: a flag would change what was trained.
+      ValueError: a flag was given that changes training alone.
     """
     old = trained.recipe()
-    new = dataclasses.replace(
-        old,
-        eval=recipe_flags.section_from_flags("eval", old.eval),
-        data=recipe_flags.section_from_flags("data", old.data),
+    data = recipe_flags.section_from_flags("data", old.data)
+    for name in _TRAINING_ONLY:
+        if getattr(data, name) != getattr(old.data, name):
+            raise ValueError(f"--data.{name} does not change an evaluation. Leave it out.")
+    return dataclasses.replace(
+        old, data=data, eval=recipe_flags.section_from_flags("eval", old.eval)
     )
-    changed = config.differences(old, new)
-    if changed:
-        raise ValueError(
-            f"an evaluation cannot change what was trained: {'; '.join(changed)}. Of --data only"
-            " the places of images, labels and lists may be given."
-        )
-    return new
 
 
-def _check_classes(spec: DatasetSpec, found: DatasetSpec) -> None:
-    # Classes that a folder's own labels show may be fewer, where nothing names them.
+def _trained_spec(found: DatasetSpec) -> DatasetSpec:
+    """The classes of the model, under the name of the dataset it is scored on.
+
+    Raises:
+      ValueError: the dataset has other classes.
+    """
+    spec = trained.spec()
+    # Where nothing names the classes of a folder, its labels may show fewer than there are.
     fits = found.class_names == spec.class_names[: found.num_classes]
     if not fits or found.ignore_label != spec.ignore_label:
         raise ValueError(
             f"the model was trained on the classes {', '.join(spec.class_names)} with ignore_label"
-            f" {spec.ignore_label}; the dataset has {', '.join(found.class_names)} with"
-            f" {found.ignore_label}."
+            f" {spec.ignore_label}; {found.name} has {', '.join(found.class_names)} with"
+            f" {found.ignore_label}. A folder's classes are named by --data.class_names_file."
         )
+    return dataclasses.replace(spec, name=found.name)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "directory to write to; must not b
 def main(argv: list[str]) -> None:
     """Exports, and checks what was written against the model."""
     cli.no_arguments(argv)
-    if _OUTPUT.value is None:
-        raise ValueError("--output is missing: say which directory to write.")
-    trained.workdir()
+    cli.require(workdir=trained.WORKDIR.value, output=_OUTPUT.value)
     cli.import_tensorflow()
     from deeplab_tf.export import EXPORTERS
 

@@ -15,10 +15,11 @@ import trained
 from absl import flags
 
 from deeplab_tf import config, photos, recipe_flags
-from deeplab_tf.data.spec import DatasetSpec
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # importing data imports TensorFlow
     import numpy as np
+
+    from deeplab_tf.data.spec import DatasetSpec
 
 _SAVED_MODEL = flags.DEFINE_string("saved_model", None, "written by export.py; or use --workdir")
 _IMAGES = flags.DEFINE_multi_string(
@@ -35,8 +36,7 @@ def main(argv: list[str]) -> None:
     cli.no_arguments(argv)
     if (trained.WORKDIR.value is None) == (_SAVED_MODEL.value is None):
         raise ValueError("give one of --workdir and --saved_model: it says which model predicts.")
-    if not _IMAGES.value or _OUTPUT.value is None:
-        raise ValueError("give --images, what to predict, and --output, where to write.")
+    cli.require(images=_IMAGES.value, output=_OUTPUT.value)
     outputs = photos.output_stems(photos.find_photos(_IMAGES.value), _OUTPUT.value)
     cli.import_tensorflow()
     from deeplab_tf import visualization

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cli
 import zoo
 from absl import flags
 
 from deeplab_tf.config import Recipe
-from deeplab_tf.data.spec import DatasetSpec
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # importing data imports TensorFlow
     import keras
+
+    from deeplab_tf.data.spec import DatasetSpec
 
 WORKDIR = flags.DEFINE_string("workdir", None, "of a training run or of convert_weights.py")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, last, or the step of one")
@@ -28,8 +30,7 @@ def workdir() -> str:
     Raises:
       ValueError: the flag was not given.
     """
-    if WORKDIR.value is None:
-        raise ValueError("--workdir is missing: say where the trained model is.")
+    cli.require(workdir=WORKDIR.value)
     return WORKDIR.value
 
 

@@ -1,4 +1,46 @@
+import os
+import pathlib
+
+import pytest
 import tensorflow as tf
 
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Two replicas without a GPU; only possible before TensorFlow touches its devices.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+    parser.addoption(
+        "--accept", action="store_true", help="write the files under tests/expected anew"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    skips = {}
+    if not config.getoption("slow"):
+        skips["slow"] = "slow: runs with --slow"
+    if not tf.config.list_physical_devices("GPU"):
+        skips["gpu"] = "needs a GPU"
+    for item in items:
+        for marker, reason in skips.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def root() -> pathlib.Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> pathlib.Path:
+    """Real weights and photos, which are not part of the checkout."""
+    directory = pathlib.Path(os.environ.get("DEEPLAB_TF_SHARED", ROOT.parent / "shared"))
+    if not directory.is_dir():
+        pytest.skip(f"no {directory}; DEEPLAB_TF_SHARED names the directory of real test data")
+    return directory

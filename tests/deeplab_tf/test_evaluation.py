@@ -111,3 +111,16 @@ def test_a_model_of_other_classes_is_refused():
     model = keras.Model(image, keras.layers.Conv2D(5, 1)(image))
     with pytest.raises(ValueError, match=r"an output a class of reds \(3\); it has 5"):
         evaluate(model, two_sizes(), SPEC, EvalConfig())
+
+
+def test_an_example_that_cannot_be_read_is_named():
+    def damage(example):
+        image = tf.io.decode_png(tf.where(example["name"] == "example1", b"no picture", png))
+        return {**example, "image": image}
+
+    png = tf.io.encode_png(tf.zeros([1, 1, 3], tf.uint8))
+    faulty = examples(([[0]], [[0]]), ([[0]], [[0]])).map(damage)
+    with pytest.raises(ValueError, match="^example 2 cannot be read: .*image"):
+        evaluate(brightest_channel_model(), faulty, SPEC, EvalConfig())
+    with pytest.raises(ValueError, match="^file 1 cannot be read"):
+        evaluate(brightest_channel_model(), faulty, SPEC, EvalConfig(), name_of="file {}".format)

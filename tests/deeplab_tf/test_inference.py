@@ -4,6 +4,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from deeplab_tf.inference import Predictor, predict_label_map, predict_probabilities
 
@@ -126,3 +127,11 @@ def test_what_is_no_image_is_refused(shape):
 def test_scales_that_are_not_positive_are_refused(scales):
     with pytest.raises(ValueError, match="scales must be one or more positive numbers"):
         predict_probabilities(pointwise_model(), gradient_image(4, 4), scales=scales)
+
+
+def test_a_model_in_training_on_two_replicas_predicts_too():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = pointwise_model()
+    image = gradient_image(3, 4)
+    np.testing.assert_allclose(predict_probabilities(model, image), softmax(image / 100), rtol=1e-5)

@@ -1,0 +1,113 @@
+"""What all scripts share: parsing flags, --help, errors in one line, a quiet TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+
+from absl import flags
+
+_DEBUG = flags.DEFINE_bool(
+    "debug", False, "show where in the code an error came from", module_name="general"
+)
+
+
+class _Help(flags.BooleanFlag):
+    """--help: the script's docstring and all flags, those of the modules it uses included."""
+
+    def __init__(self):
+        super().__init__("help", False, "show this help", short_name="h")
+
+    def parse(self, argument: str) -> None:
+        """Prints the help and ends the program."""
+        print(sys.modules["__main__"].__doc__)
+        print("\n".join(_flags_help()))
+        sys.exit(0)
+
+
+def _flags_help() -> list[str]:
+    modules = sorted(flags.FLAGS.flags_by_module_dict(), key=lambda name: name == "general")
+    return [flags.FLAGS.module_help(module).lstrip("\n") + "\n" for module in modules]
+
+
+def run(main: Callable[[list[str]], None], *, interrupted: str = "stopped") -> None:
+    """Parses the flags, calls `main` and ends the program.
+
+    A mistake of the user's, which is a ValueError, an OSError or a FloatingPointError, becomes a
+    line on standard error and exit code 1. Any other exception is ours and shows its traceback.
+
+    Args:
+      main: takes the arguments that are no flags, the program's name first.
+      interrupted: what to say after Ctrl-C; the exit code is 130.
+    """
+    flags.DEFINE_flag(_Help(), module_name="general")
+    try:
+        arguments = flags.FLAGS(sys.argv)
+    except flags.Error as error:
+        sys.exit(f"error: {error}\nAll flags: python {sys.argv[0]} --help")
+    try:
+        main(arguments)
+    except KeyboardInterrupt:
+        print(f"\n{interrupted}", file=sys.stderr)
+        sys.exit(130)  # 128 + SIGINT, as shells expect
+    except (ValueError, OSError, FloatingPointError) as error:
+        if _DEBUG.value:
+            raise
+        sys.exit(f"error: {error}")
+
+
+def no_arguments(argv: list[str]) -> None:
+    """Checks that only flags were given.
+
+    Raises:
+      ValueError: something else was.
+    """
+    if len(argv) > 1:
+        raise ValueError(
+            f"unexpected argument {argv[1]!r}; flags are written --name=value, and a pattern like"
+            " '*.jpg' goes in quotes."
+        )
+
+
+def require(**values: object) -> None:
+    """Checks that flags were given; call it as `require(output=_OUTPUT.value)`.
+
+    Raises:
+      ValueError: the value of one or more is None.
+    """
+    missing = [f"--{name}" for name, value in values.items() if value is None]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} must be given; see --help.")
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without its start-up messages.
+
+    They are written from C++ and no setting silences all of them, so standard error is caught
+    meanwhile. They are shown after all if the import fails or if TensorFlow gave up on a GPU, and
+    whoever sets TF_CPP_MIN_LOG_LEVEL gets what he asks for.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        import tensorflow as tf
+
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "1"  # later messages: from warnings on
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        imported = False
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # looks for GPUs, which is the second half of them
+            imported = True
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            caught.seek(0)
+            messages = caught.read().decode(errors="replace")
+            if not imported or "Skipping registering GPU devices" in messages:
+                print(messages, end="", file=sys.stderr)
