@@ -25,6 +25,7 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "absl-py",
+        "importlib_resources",  # tensorflow-datasets imports it and forgets to require it
         "numpy",
         "pillow",
         "tensorflow>=2.20",  # brings Keras 3

@@ -51,7 +51,7 @@ def define_section(
       TypeError: a type has no form on the command line, or two classes give one field name
         different types.
     """
-    heading = f"{section} (default: the recipe's)"  # in --help, above the section's flags
+    heading = f"{section} (default: the recipe's, where there is one)"  # in --help, above
     for name, (type_, help_text) in _fields(section, classes).items():
         flag = _flag(f"{section}.{name}", type_, help_text)
         flags.DEFINE_flag(flag, flag_values, module_name=heading)

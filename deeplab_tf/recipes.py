@@ -12,20 +12,20 @@ _QUICKSTART = Recipe(
     model=DeepLabV3Plus(
         backbone="mobilenet_v2_tiny",
         output_stride=16,
-        atrous_rates=(1, 2, 4),  # ours: the feature map is 8x8 pixels; 6 would leave it
+        atrous_rates=(1, 2, 4),  # the feature map is 8x8 pixels; 6 would leave it
         aspp_channels=64,
         low_level_channels=24,
         decoder_channels=64,
-        batch_norm_momentum=0.9,  # ours: hundreds of steps, not tens of thousands
+        batch_norm_momentum=0.97,  # hundreds of steps, not tens of thousands
     ),
     data=DataConfig(
         dataset="shapes",
-        num_examples=600,
+        num_examples=1000,
         crop_size=128,
         batch_size=8,
         scale_range=(0.75, 1.5),
     ),
-    train=TrainConfig(epochs=16, base_lr=0.05, log_every=20, save_every=300, eval_every=300),
+    train=TrainConfig(epochs=20, base_lr=0.05, log_every=20, save_every=500, eval_every=500),
 )
 
 # Fine-tuning on photos of one's own, from released weights. What is not marked is ours: made for

@@ -228,8 +228,9 @@ def train(
             result = _evaluate(recipe, dataset, predictor, step, log)
             best = checkpointer.save_best(step, result.mean_iou)
             say(
-                f"step {step}: {recipe.eval.split} mean IoU {100 * result.mean_iou:.2f} %, pixel"
-                f" accuracy {100 * result.pixel_accuracy:.2f} %{', the best so far' if best else ''}"
+                f"step {step}: {recipe.eval.split} mean IoU {100 * result.mean_iou:.2f} %,"
+                f" pixel accuracy {100 * result.pixel_accuracy:.2f} %"
+                + (", the best so far" if best else "")
             )
         if saving:  # after the evaluation: what resumes here has its rows
             checkpointer.save(step)

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from deeplab_tf.config import DataConfig, lookup
 from deeplab_tf.data.folder import open_folder
+from deeplab_tf.data.shapes import open_shapes
 from deeplab_tf.data.spec import DatasetSpec, OpenDataset
 
 __all__ = ["DATASETS", "DatasetSpec", "OpenDataset", "open_dataset"]
 
 # name -> (settings, directory of prepared datasets) -> the dataset, ready to be read
 DATASETS: dict[str, Callable[[DataConfig, str | None], OpenDataset]] = {
+    "shapes": open_shapes,
     "folder": open_folder,
 }
 

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 # Modes in which a pixel is an index; "P" is one whose colours do not matter here.
 _INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
@@ -14,6 +14,9 @@ _INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes JPEG or PNG, grey or colour, 8 or 16 bit; an alpha channel is dropped.
+
+    A photo that says how the camera was held is turned upright, as viewers and labelling tools
+    show it.
 
     Args:
       encoded: string scalar, the file's bytes.
@@ -23,7 +26,32 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     """
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
-    return image
+    orientation = tf.numpy_function(
+        lambda value: np.int32(_orientation(np.asarray(value, object).item())),
+        [encoded],
+        tf.int32,
+        stateful=False,
+    )
+    orientation.set_shape([])
+    return tf.cond(orientation == 1, lambda: image, lambda: _upright(image, orientation))
+
+
+def _orientation(encoded: bytes) -> int:
+    """The EXIF orientation, 1..8; 1 is upright, and a picture that says nothing is."""
+    if not encoded.startswith(b"\xff\xd8") or b"Exif" not in encoded[:65536]:
+        return 1
+    with Image.open(io.BytesIO(encoded)) as picture:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    # EXIF 2.3, tag 0x0112: 5..8 have rows and columns exchanged; then the mirrored axes.
+    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+    mirrored_rows = tf.reduce_any(orientation == [3, 4, 7, 8])
+    mirrored_columns = tf.reduce_any(orientation == [2, 3, 6, 7])
+    image = tf.cond(mirrored_rows, lambda: tf.reverse(image, [0]), lambda: image)
+    return tf.cond(mirrored_columns, lambda: tf.reverse(image, [1]), lambda: image)
 
 
 def decode_label(encoded: tf.Tensor) -> tf.Tensor:

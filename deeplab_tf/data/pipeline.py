@@ -7,6 +7,8 @@ number of workers, replicas and restarts, and nothing has to be held in memory t
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import tensorflow as tf
 
@@ -149,16 +151,16 @@ def explain_failure(
             read = source.read(tf.constant(index, tf.int64))
             if read["image"].shape[:2] != read["label"].shape:
                 found.append(f"{source.name(index)}: image and label differ in size")
-        except tf.errors.OpError as reason:
+        except (tf.errors.OpError, ValueError) as reason:
             found.append(f"{source.name(index)}: {first_line(reason)}")
     what = "\n  ".join(found) or first_line(error)
     return f"training examples cannot be read (step {first_step + 1}):\n  {what}"
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without TensorFlow's trace of the graph."""
-    text = getattr(error, "message", None) or str(error)
-    lines = [line for line in text.splitlines() if line.strip()]
-    # A Python error inside the graph comes with its traceback; the last line is the error.
-    python_error = [line for line in lines if line.startswith(("ValueError:", "OSError:"))]
-    return (python_error or lines or [repr(error)])[0][:300]
+    """What an error says, without TensorFlow's names of nodes and traces."""
+    text = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]|Error in user-defined function.*", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # A Python error inside a graph comes with its traceback; its last line is the error.
+    python_errors = [line for line in lines if line.startswith(("ValueError:", "OSError:"))]
+    return (python_errors or lines or [repr(error)])[0][:300]

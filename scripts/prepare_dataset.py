@@ -1,0 +1,41 @@
+"""Writes a dataset in the form that training reads; --samples also writes some as pictures.
+
+python scripts/prepare_dataset.py --data.dataset=shapes --data_dir=data --samples=pictures
+"""
+
+from __future__ import annotations
+
+import os
+
+import cli
+from absl import flags
+
+from deeplab_tf import config, recipe_flags
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
+_SAMPLES = flags.DEFINE_string("samples", None, "directory for some pictures of the last split")
+_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 6, "how many of them", lower_bound=1)
+recipe_flags.define_section("data", config.DataConfig)
+
+
+def main(argv: list[str]) -> None:
+    """Prepares the dataset unless it is, and says what it has."""
+    cli.no_arguments(argv)
+    data = recipe_flags.section_from_flags("data", config.DataConfig())
+    cli.import_tensorflow()
+    from deeplab_tf.data import open_dataset, pipeline
+    from deeplab_tf.visualization import save_picture
+
+    dataset = open_dataset(data, _DATA_DIR.value)
+    splits = ", ".join(f"{split} {number}" for split, number in dataset.spec.splits.items())
+    print(f"{dataset.spec.name} is ready: {splits}; {', '.join(dataset.spec.class_names)}")
+    if _SAMPLES.value is not None:
+        source = list(dataset.sources.values())[-1]
+        for example in pipeline.eval_examples(source).take(_NUM_SAMPLES.value):
+            name = example["name"].numpy().decode().replace(os.sep, "_")
+            save_picture(os.path.join(_SAMPLES.value, f"{name}.png"), example["image"].numpy())
+        print(f"pictures are in {_SAMPLES.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

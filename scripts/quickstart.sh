@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# From a fresh checkout to a trained, evaluated and exported network, in one command.
+#
+#   bash scripts/quickstart.sh [directory]   results go to runs/quickstart unless named
+#
+# A second run uses the environment again and goes on where the first one was.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+results="${1:-$root/runs/quickstart}"
+run="$results/run"
+examples=1000  # drawn for training; a quarter more for validation
+export PYTHONUNBUFFERED=1  # what is printed and the progress line stay in order
+
+stage() {
+  local title="$1" start="$SECONDS"
+  shift
+  echo
+  echo "== $title"
+  "$@"
+  echo "== $title: $((SECONDS - start)) s"
+}
+
+script() {
+  local name="$1"
+  shift
+  "$python" "$root/scripts/$name.py" "$@"
+}
+
+stage "environment" prepare_environment
+stage "data" script prepare_dataset --data.dataset=shapes --data.num_examples="$examples" \
+  --data_dir="$results/data" --samples="$results/samples"
+stage "training" script train --recipe=quickstart_shapes --data.num_examples="$examples" \
+  --data_dir="$results/data" --workdir="$run"
+stage "evaluation" script evaluate --workdir="$run" --data_dir="$results/data"
+stage "prediction" script predict --workdir="$run" --images="$results/samples" \
+  --output="$results/predictions"
+if [ -e "$results/saved_model" ]; then
+  echo
+  echo "== export: $results/saved_model is there already; remove it to export again"
+else
+  stage "export" script export --workdir="$run" --format=saved_model \
+    --output="$results/saved_model"
+fi
+
+cat <<END
+
+Done in $SECONDS s. Look at
+  $results/predictions/    overlays of predictions on pictures the network has not seen
+  $run/training_curve.png  loss and mean IoU while training
+  $run/pictures/           image, label, prediction
+  $run/metrics.csv         the numbers
+  $run/evaluation.json     IoU of each class
+  $results/saved_model/    the network for use without this project
+Next: your own photos, see README.md.
+END

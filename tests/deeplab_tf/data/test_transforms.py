@@ -1,0 +1,104 @@
+"""Augmentations: image and label move together, and only the seed decides how."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab_tf.config import DataConfig
+from deeplab_tf.data import transforms
+
+_DATA = DataConfig(crop_size=5)
+# Red holds 10 times the label, so that what happens to one can be seen to happen to the other.
+_LABEL = np.arange(7 * 9, dtype=np.int32).reshape(7, 9) % 13
+_IMAGE = np.stack([_LABEL * 10, _LABEL * 0, _LABEL * 0 + 3], axis=-1).astype(np.float32)
+
+
+def _seeds(number):
+    return [tf.constant([1, i], tf.int64) for i in range(number)]
+
+
+def _both(name, seed, data=_DATA, image=_IMAGE, label=_LABEL):
+    return transforms.AUGMENTATIONS[name](
+        tf.constant(image), tf.constant(label), seed, data=data, ignore_label=255
+    )
+
+
+@pytest.mark.parametrize("name", sorted(transforms.AUGMENTATIONS))
+def test_same_seed_gives_the_same_in_a_dataset_as_outside(name):
+    for seed in _seeds(3):
+        outside = _both(name, seed)
+        inside = next(iter(tf.data.Dataset.from_tensors(seed).map(lambda s: _both(name, s))))
+        for a, b in zip(outside, inside, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", sorted(transforms.AUGMENTATIONS))
+def test_seeds_make_a_difference(name):
+    results = {_both(name, seed)[1].numpy().tobytes() for seed in _seeds(8)}
+    assert len(results) > 1
+
+
+@pytest.mark.parametrize("name", ["random_crop", "random_flip"])
+def test_label_moves_with_the_image(name):
+    for seed in _seeds(6):
+        image, label = _both(name, seed)
+        np.testing.assert_array_equal(image[:, :, 0], label * 10)
+
+
+def test_flip_mirrors_left_and_right():
+    image, label = transforms.flip_left_right(tf.constant(_IMAGE), tf.constant(_LABEL))
+    np.testing.assert_array_equal(label, _LABEL[:, ::-1])
+    np.testing.assert_array_equal(image, _IMAGE[:, ::-1])
+
+
+def test_scaling_puts_corners_on_corners_and_truncates_sizes():
+    image, label = transforms.scale_by(tf.constant(_IMAGE), tf.constant(_LABEL), tf.constant(1.75))
+    assert label.shape == (12, 15) and image.shape == (12, 15, 3)  # 12.25 and 15.75
+    for row in (0, -1):
+        for column in (0, -1):
+            assert label[row, column] == _LABEL[row, column]
+            assert image[row, column, 0] == _IMAGE[row, column, 0]
+
+
+def test_scaled_label_has_only_values_that_were_there():
+    spread = np.where(_LABEL > 6, 255, 0).astype(np.int32)
+    _, label = transforms.scale_by(tf.constant(_IMAGE), tf.constant(spread), tf.constant(1.6))
+    assert set(np.unique(label)) == {0, 255}
+
+
+def test_scales_are_the_steps_of_the_range():
+    data = DataConfig(scale_range=(0.5, 2.0), scale_step=0.25)
+    label = np.zeros((40, 40), np.int32)
+    image = np.zeros((40, 40, 3), np.float32)
+    sizes = {_both("random_scale", s, data, image, label)[1].shape[0] for s in _seeds(120)}
+    assert sizes == {20, 30, 40, 50, 60, 70, 80}
+
+
+def test_continuous_scales_stay_in_the_range():
+    data = DataConfig(scale_range=(0.5, 2.0), scale_step=0.0)
+    label = np.zeros((100, 100), np.int32)
+    image = np.zeros((100, 100, 3), np.float32)
+    sizes = [_both("random_scale", s, data, image, label)[1].shape[0] for s in _seeds(30)]
+    assert 50 <= min(sizes) < 80 and 130 < max(sizes) <= 200 and len(set(sizes)) > 15
+
+
+def test_padding_is_mean_pixel_and_void_at_the_bottom_and_right():
+    image, label = transforms.pad_to(tf.constant(_IMAGE), tf.constant(_LABEL), 10, 255)
+    assert label.shape == (10, 10)
+    np.testing.assert_array_equal(label[:7, :9], _LABEL)
+    np.testing.assert_allclose(image[:7, :9], _IMAGE, atol=1e-4)
+    assert np.all(label.numpy()[7:] == 255) and np.all(label.numpy()[:, 9:] == 255)
+    assert np.all(image.numpy()[7:] == 127.5) and np.all(image.numpy()[:, 9:] == 127.5)
+
+
+def test_crops_come_from_every_place():
+    corners = {tuple(_both("random_crop", seed)[1].numpy()[0, :2]) for seed in _seeds(150)}
+    expected = {tuple(_LABEL[r, c : c + 2]) for r in range(3) for c in range(5)}
+    assert corners == expected
+
+
+def test_small_image_is_padded_to_the_crop():
+    data = DataConfig(crop_size=12)
+    image, label = _both("random_crop", _seeds(1)[0], data)
+    assert image.shape == (12, 12, 3)
+    assert (label.numpy() == 255).sum() == 12 * 12 - 7 * 9
