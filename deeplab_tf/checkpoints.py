@@ -54,6 +54,10 @@ class Checkpointer:
         parts = {"model": model}
         if optimizer is not None:
             parts["optimizer"] = optimizer
+            # Keras does not track these with the model; a dropout that began anew would make
+            # another run of a resumed one.
+            generators = (getattr(layer, "seed_generator", None) for layer in model.layers)
+            parts["random_states"] = [g.state.value for g in generators if g is not None]
         self._checkpoint = tf.train.Checkpoint(**parts)
         self._weights = tf.train.Checkpoint(model=model)
         self._complete = optimizer is not None

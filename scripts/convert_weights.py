@@ -11,7 +11,6 @@ import cli
 from absl import flags
 
 from deeplab_tf.config import DataConfig, Recipe, TrainConfig
-from deeplab_tf.data.spec import DatasetSpec, bit_palette
 from deeplab_tf.model import DeepLabV3Plus
 
 _SOURCE = flags.DEFINE_string("source", None, "what the weights are, e.g. deeplab_tf1_npz")
@@ -37,6 +36,7 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"{_OUTPUT.value} is not empty; choose another --output or remove it.")
     cli.import_tensorflow()
     from deeplab_tf import checkpoints, weights
+    from deeplab_tf.data.spec import DatasetSpec, bit_palette
     from deeplab_tf.weights import deeplab_tf1
 
     arrays = weights.read_weights(_INPUT.value, _SOURCE.value)

@@ -45,12 +45,11 @@ fi
 
 cat <<END
 
-Done in $SECONDS s. Look at
-  $results/predictions/    overlays of predictions on pictures the network has not seen
-  $run/training_curve.png  loss and mean IoU while training
-  $run/pictures/           image, label, prediction
-  $run/metrics.csv         the numbers
-  $run/evaluation.json     IoU of each class
-  $results/saved_model/    the network for use without this project
+Done in $SECONDS s. In $results are
+  predictions/            overlays of predictions on pictures that were not trained on
+  run/evaluation.json     IoU of each class
+  run/training_curve.png  loss and mean IoU while training; the numbers are in metrics.csv
+  run/pictures/           image, label and prediction while training
+  saved_model/            the network for use without this project
 Next: your own photos, see README.md.
 END

@@ -39,7 +39,7 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
       ValueError: it is not an .npz file of plain arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, AttributeError, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is not a readable .npz file of arrays: {error}") from error

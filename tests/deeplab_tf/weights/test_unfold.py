@@ -1,0 +1,36 @@
+"""Normalizations whose statistics were folded away get those of real images."""
+
+import numpy as np
+
+from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.weights.unfold import unfold_batch_norm
+
+
+def test_unfolding_changes_statistics_but_not_what_is_computed():
+    model = DeepLabV3Plus(backbone="mobilenet_v2_tiny", aspp_channels=8, decoder=False).build(3)
+    images = (127 + 120 * np.sin(np.arange(2 * 33 * 33 * 3) ** 1.1)).reshape(2, 33, 33, 3)
+    images = images.astype(np.float32)
+    before = model(images, training=False).numpy()
+    names = {layer.name for layer in model.layers if layer.name.startswith("backbone_")}
+    changed = unfold_batch_norm(model, images, names)
+    assert "backbone_conv_bn" in changed
+    assert not any(name.startswith("aspp_") for name in changed)
+    after = model(images, training=False).numpy()
+    np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max() + 1e-6)
+    layer = model.get_layer("backbone_block1_expand_bn")
+    assert np.all(layer.moving_variance.numpy() != 1)
+    # With the batch's own statistics the network now computes nearly the same.
+    layer_in_training = model.get_layer("backbone_conv_bn")
+    x = model.get_layer("backbone_conv")(images / 127.5 - 1)
+    np.testing.assert_allclose(
+        layer_in_training(x, training=True), layer_in_training(x, training=False), atol=1e-3
+    )
+
+
+def test_statistics_that_are_there_stay():
+    model = DeepLabV3Plus(backbone="mobilenet_v2_tiny", aspp_channels=8, decoder=False).build(3)
+    layer = model.get_layer("backbone_conv_bn")
+    layer.moving_mean.assign(np.full(layer.moving_mean.shape, 0.5))
+    images = np.full((1, 33, 33, 3), 99, np.float32)
+    assert layer.name not in unfold_batch_norm(model, images, {layer.name})
+    assert np.all(layer.moving_mean.numpy() == 0.5)
