@@ -23,8 +23,12 @@ from deeplab_tf.weights.unfold import unfold_batch_norm
 _PICTURES = 3  # ours: validation examples drawn at each evaluation
 
 
-def make_strategy(devices: Sequence[str] = ()) -> tf.distribute.Strategy:
+@functools.cache
+def make_strategy(devices: tuple[str, ...] = ()) -> tf.distribute.Strategy:
     """A MirroredStrategy over `devices`; by default over every GPU, else the CPU.
+
+    Asked again for the same devices it is the same strategy: in one process a second one over
+    them takes the first one's collective operations for its own and fails (TensorFlow 2.21).
 
     Raises:
       ValueError: a device is not there.
@@ -34,7 +38,7 @@ def make_strategy(devices: Sequence[str] = ()) -> tf.distribute.Strategy:
         if not any(name.endswith(device.removeprefix("/")) for name in known):
             raise ValueError(f"train.devices: no device {device!r}; there are {', '.join(known)}.")
     if not devices:
-        devices = [d.name for d in tf.config.list_logical_devices("GPU")] or ["CPU:0"]
+        devices = tuple(d.name for d in tf.config.list_logical_devices("GPU")) or ("CPU:0",)
     return tf.distribute.MirroredStrategy(list(devices))
 
 

@@ -13,6 +13,7 @@ from deeplab_tf.data.pipeline import first_line
 from deeplab_tf.data.spec import DatasetSpec, ExampleSource, OpenDataset
 
 _MOST_PROBLEMS = 50  # ours: printed before it says how many more there are
+_MOST_VALUES = 10  # ours: of one label, likewise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,9 +41,14 @@ class CheckReport:
             lines.append(f"{name:<{width}}{row}")
         counts = ", ".join(f"{split} {number}" for split, number in self.num_examples.items())
         lines.append(f"examples: {counts}; sides {self.smallest} to {self.largest} (height, width)")
-        for i, name in enumerate(self.spec.class_names):
-            if "train" in self.pixels and not self.pixels["train"][i]:
-                lines.append(f"warning: no pixel of class {i} ({name}) in 'train'")
+        if "train" in self.pixels:
+            unseen = [
+                f"{i} ({name})"
+                for i, name in enumerate(self.spec.class_names)
+                if not self.pixels["train"][i]
+            ]
+            if unseen:
+                lines.append(f"warning: no pixel in 'train' of class {', '.join(unseen)}")
         lines += [f"fault: {problem}" for problem in self.problems[:_MOST_PROBLEMS]]
         if len(self.problems) > _MOST_PROBLEMS:
             lines.append(f"and {len(self.problems) - _MOST_PROBLEMS} more faults")
@@ -124,10 +130,12 @@ def _examiner(source: ExampleSource, spec: DatasetSpec) -> Callable[[int], _Find
         values, counts = np.unique(label, return_counts=True)
         wrong = (values != spec.ignore_label) & ((values < 0) | (values >= spec.num_classes))
         if wrong.any():
-            listed = ", ".join(
+            found = [
                 f"{value} ({count} pixels)"
                 for value, count in zip(values[wrong], counts[wrong], strict=True)
-            )
+            ]
+            more = len(found) - _MOST_VALUES
+            listed = ", ".join(found[:_MOST_VALUES] + [f"and {more} more values"] * (more > 0))
             problem = (
                 f"label values must be 0..{spec.num_classes - 1} or {spec.ignore_label} (void);"
                 f" got {listed}"

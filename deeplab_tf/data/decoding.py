@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import tensorflow as tf
@@ -38,11 +39,17 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
 
 def _orientation(encoded: bytes) -> int:
     """The EXIF orientation, 1..8; 1 is upright, and a picture that says nothing is."""
-    if not encoded.startswith(b"\xff\xd8") or b"Exif" not in encoded[:65536]:
+    jpeg = encoded.startswith(b"\xff\xd8") and b"Exif" in encoded[:65536]
+    png = encoded.startswith(b"\x89PNG") and b"eXIf" in encoded
+    if not (jpeg or png):  # saves Pillow the work for most files
         return 1
-    with Image.open(io.BytesIO(encoded)) as picture:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    return orientation if 1 <= orientation <= 8 else 1
+    try:
+        with Image.open(io.BytesIO(encoded)) as picture:
+            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    # What Pillow raises for damaged EXIF; like a viewer, we then show the pixels as they are.
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -80,14 +87,15 @@ def label_from_bytes(encoded: bytes) -> np.ndarray:
     """`decode_label` outside a graph.
 
     Raises:
-      ValueError: the bytes are no readable picture, or one of colours.
+      ValueError: the bytes are no readable PNG, or one of colours.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as picture:
+        # PNG alone: the values of a JPEG that was renamed are not what was drawn.
+        with Image.open(io.BytesIO(encoded), formats=("PNG",)) as picture:
             mode = picture.mode
             label = np.asarray(picture)
     except UnidentifiedImageError as error:
-        raise ValueError("not a picture, by its first bytes") from error
+        raise ValueError("not a picture in PNG format") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a readable picture: {error}") from error
     if mode not in _INDEX_MODES:

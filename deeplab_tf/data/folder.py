@@ -27,12 +27,11 @@ class FolderSource:
         """Reads nothing yet.
 
         Args:
-          pairs: stem -> (path of the image, path of the label).
+          pairs: stem -> (path of the image, path of the label), one or more.
         """
-        self._names = list(pairs)
         self._pairs = list(pairs.values())
-        images, labels = zip(*self._pairs, strict=True) if pairs else ((), ())
-        self._images, self._labels = tf.constant(images, tf.string), tf.constant(labels, tf.string)
+        # A row each of names, images, labels: made once, for it may be long.
+        self._table = tf.constant([[stem, *pair] for stem, pair in pairs.items()])
 
     def __len__(self) -> int:
         """Number of pairs."""
@@ -40,10 +39,11 @@ class FolderSource:
 
     def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
         """See ExampleSource.read."""
+        name, image, label = tf.unstack(self._table[index])
         return {
-            "image": decode_image(tf.io.read_file(self._images[index])),
-            "label": decode_label(tf.io.read_file(self._labels[index])),
-            "name": tf.gather(tf.constant(self._names), index),
+            "image": decode_image(tf.io.read_file(image)),
+            "label": decode_label(tf.io.read_file(label)),
+            "name": name,
         }
 
     def name(self, index: int) -> str:
@@ -81,7 +81,10 @@ def open_folder(data: DataConfig, data_dir: str | None) -> OpenDataset:
     if (data.val_images_dir is None) != (data.val_labels_dir is None):
         raise ValueError("give both or neither of --data.val_images_dir and --data.val_labels_dir.")
     if data.val_images_dir is not None:
+        if data.val_list is not None:
+            raise ValueError("give --data.val_list or --data.val_images_dir, not both.")
         splits["val"] = _pairs(data.val_images_dir, data.val_labels_dir)
+        _check_apart(pairs, splits["val"])
     else:
         chosen = _listed(data.val_list, pairs) if data.val_list else _hashed(data, pairs)
         if chosen:
@@ -108,6 +111,8 @@ def open_folder(data: DataConfig, data_dir: str | None) -> OpenDataset:
 
 
 def _pairs(images_dir: str, labels_dir: str) -> dict[str, _Pair]:
+    if os.path.realpath(images_dir) == os.path.realpath(labels_dir):
+        raise ValueError(f"images and labels must be in different folders; both are {images_dir}.")
     images, labels = _files(images_dir, _IMAGE_ENDINGS), _files(labels_dir, (".png",))
     alone = [f"no label for {images[s]}" for s in sorted(images.keys() - labels.keys())]
     alone += [f"no image for {labels[s]}" for s in sorted(labels.keys() - images.keys())]
@@ -124,7 +129,9 @@ def _files(directory: str, endings: tuple[str, ...]) -> dict[str, str]:
     if not os.path.isdir(directory):
         raise FileNotFoundError(f"there is no directory {directory}.")
     found: dict[str, str] = {}
-    for folder, _, names in os.walk(directory):
+    for folder, subfolders, names in os.walk(directory, onerror=_raise, followlinks=True):
+        # Notebooks and viewers keep copies of pictures in hidden folders.
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in sorted(names):
             path = os.path.join(folder, name)
             stem, ending = os.path.splitext(os.path.relpath(path, directory))
@@ -140,16 +147,36 @@ def _files(directory: str, endings: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _check_apart(train: Mapping[str, _Pair], val: Mapping[str, _Pair]) -> None:
+    paths = {os.path.realpath(image) for image, _ in train.values()}
+    shared = [image for image, _ in val.values() if os.path.realpath(image) in paths]
+    if shared:
+        raise ValueError(
+            "--data.val_images_dir must have no image that is in --data.images_dir too; got"
+            f" {_shortened(shared)}."
+        )
+
+
 def _listed(path: str, pairs: Mapping[str, _Pair]) -> set[str]:
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {path}; --data.val_list must name one.")
-    with open(path) as file:
-        lines = [line.strip() for line in file if line.strip()]
+    lines = _lines(path)
+    if not lines:
+        raise ValueError(f"{path} must name one or more examples; it is empty.")
     stems = {line if line in pairs else os.path.splitext(line)[0] for line in lines}
     unknown = sorted(stems - pairs.keys())
     if unknown:
         raise ValueError(f"{path} names examples that are not there: {_shortened(unknown)}.")
     return stems
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8-sig") as file:
+        return [line.strip() for line in file if line.strip()]
 
 
 def _hashed(data: DataConfig, pairs: Mapping[str, _Pair]) -> set[str]:
@@ -159,23 +186,34 @@ def _hashed(data: DataConfig, pairs: Mapping[str, _Pair]) -> set[str]:
     def share(stem: str) -> float:
         return int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8]) / 2**64
 
-    chosen = {stem for stem in pairs if share(stem) < data.val_fraction}
-    return chosen or {min(pairs, key=share)}  # some 'val' is what the fraction asks for
+    # Of a few photos the hashes may choose none or all; either split needs one.
+    least, *others, _ = sorted(pairs, key=share)
+    return {least, *(stem for stem in others if share(stem) < data.val_fraction)}
 
 
 def _class_names(data: DataConfig, labels: Iterable[str]) -> tuple[str, ...]:
     if data.class_names_file is not None:
         if not os.path.exists(data.class_names_file):
             raise FileNotFoundError(f"there is no file {data.class_names_file}.")
-        with open(data.class_names_file) as file:
-            names = tuple(line.strip() for line in file if line.strip())
+        names = tuple(_lines(data.class_names_file))
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError(
                 f"{data.class_names_file} must name two or more different classes, one a line;"
                 f" got {', '.join(names) or 'none'}."
             )
         return names
-    largest = max(_largest_class(path, data.ignore_label) for path in labels)
+    found, unreadable = [0], []
+    for path in labels:
+        try:
+            found.append(_largest_class(path, data.ignore_label))
+        except ValueError as error:
+            unreadable.append(f"{path}: {error}")
+    if unreadable:
+        raise ValueError(
+            "the classes cannot be counted; labels that cannot be read:"
+            f"\n  {_shortened(sorted(unreadable), separator=chr(10) + '  ')}"
+        )
+    largest = max(found)
     if largest < 1:
         raise ValueError(
             "the labels must show at least two classes; all of their pixels are 0 or"
@@ -186,18 +224,17 @@ def _class_names(data: DataConfig, labels: Iterable[str]) -> tuple[str, ...]:
 
 def _largest_class(path: str, ignore_label: int) -> int:
     with open(path, "rb") as file:
-        encoded = file.read()
-    try:
-        label = label_from_bytes(encoded)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        label = label_from_bytes(file.read())
     return int(np.max(label, where=label != ignore_label, initial=0))
 
 
 def _palette(label: str, num_classes: int) -> tuple[Color, ...]:
     """The labels' own colours, where they have a palette that tells the classes apart."""
-    with Image.open(label) as picture:
-        channels = picture.getpalette() if picture.mode == "P" else None
+    try:
+        with Image.open(label) as picture:
+            channels = picture.getpalette() if picture.mode == "P" else None
+    except (OSError, SyntaxError):  # the check says so, beside all other faults
+        channels = None
     colors = list(zip(*[iter(channels or ())] * 3, strict=True))[:num_classes]
     if len(set(colors)) == num_classes:
         return tuple(colors)

@@ -16,6 +16,10 @@ from deeplab_tf.config import DataConfig, lookup
 from deeplab_tf.data.spec import ExampleSource
 from deeplab_tf.data.transforms import AUGMENTATIONS
 
+# Around the message of an error that was raised in a graph.
+_TENSORFLOWS_OWN = re.compile(
+    r"\{\{.*?\}\}|\[Op:\w+\]( name: *)?|Error in user-defined function.*?Iterator::\S+: "
+)
 _READ_AHEAD = 64  # ours: more batches than prefetching can be ahead of the step that failed
 
 
@@ -65,17 +69,12 @@ def train_batches(
       Dataset of {"image": float32 [B, S, S, 3] 0..255, "label": int32 [B, S, S]}.
 
     Raises:
-      ValueError: the split is empty, an augmentation is unknown, or none makes one size of all
-        images.
+      ValueError: the split is empty, an augmentation is unknown, or the augmentations do not make
+        one size of all images.
     """
     if not len(source):
         raise ValueError("the training split must have at least one example; it has none.")
     augmentations = [lookup(AUGMENTATIONS, name, "augmentation") for name in data.augmentations]
-    if "random_crop" not in data.augmentations:
-        raise ValueError(
-            "data.augmentations must include random_crop, which brings all images to one size;"
-            f" got {', '.join(data.augmentations) or 'none'}."
-        )
 
     def example(element: tf.Tensor) -> dict[str, tf.Tensor]:
         read = source.read(_example_index(element, seed, len(source)))
@@ -85,13 +84,17 @@ def train_batches(
         for i, augment in enumerate(augmentations):
             own_seed = tf.random.experimental.stateless_fold_in(element_seed, i)
             image, label = augment(image, label, own_seed, data=data, ignore_label=ignore_label)
-        image.set_shape([data.crop_size, data.crop_size, 3])
-        label.set_shape([data.crop_size, data.crop_size])
         return {"image": image, "label": label}
 
     start = start_step * data.batch_size
     elements = tf.data.Dataset.counter(start, 1, dtype=tf.int64)
     examples = elements.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    size = [data.crop_size, data.crop_size]
+    if examples.element_spec["label"].shape != size:
+        raise ValueError(
+            "data.augmentations must include random_crop, which brings all images to one size, and"
+            f" nothing after it that changes sizes; got {', '.join(data.augmentations) or 'none'}."
+        )
     batches = examples.batch(data.batch_size, drop_remainder=True)
     options = tf.data.Options()
     # Batches are split over replicas; sharding the elements would make another order.
@@ -153,14 +156,16 @@ def explain_failure(
                 found.append(f"{source.name(index)}: image and label differ in size")
         except (tf.errors.OpError, ValueError) as reason:
             found.append(f"{source.name(index)}: {first_line(reason)}")
-    what = "\n  ".join(found) or first_line(error)
+    # The error is told too: it may be of a kind that reading alone does not show.
+    what = "\n  ".join([*found, f"the error was: {first_line(error)}"])
     return f"training examples cannot be read (step {first_step + 1}):\n  {what}"
 
 
 def first_line(error: Exception) -> str:
     """What an error says, without TensorFlow's names of nodes and traces."""
-    text = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]|Error in user-defined function.*", "", str(error))
+    text = _TENSORFLOWS_OWN.sub("", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # A Python error inside a graph comes with its traceback; its last line is the error.
     python_errors = [line for line in lines if line.startswith(("ValueError:", "OSError:"))]
-    return (python_errors or lines or [repr(error)])[0][:300]
+    line = (python_errors or lines or [repr(error)])[0]
+    return re.sub(r"^(ValueError|OSError): ", "", line)[:300]

@@ -178,9 +178,12 @@ def open_shapes(data: DataConfig, data_dir: str | None) -> OpenDataset:
     """
     config = ShapesConfig(data.num_examples)
     builder = Shapes(data_dir=data_dir, config=config, file_format="array_record")
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-    )
+    try:
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+        )
+    except FileExistsError:  # another process has drawn the same meanwhile
+        builder = Shapes(data_dir=data_dir, config=config, file_format="array_record")
     spec = DatasetSpec(
         name="shapes",
         class_names=CLASS_NAMES,

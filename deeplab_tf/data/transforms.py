@@ -40,10 +40,9 @@ def scale_by(image: tf.Tensor, label: tf.Tensor, scale: tf.Tensor) -> _Pair:
 def pad_to(image: tf.Tensor, label: tf.Tensor, size: int, ignore_label: int) -> _Pair:
     """Pads sides below `size` up to it, at the bottom and on the right (code)."""
     missing = tf.maximum(size - tf.shape(label), 0)
-    # Padded by the difference to the mean, so that one op does for any constant.
-    rows, columns = missing[0], missing[1]
-    image = tf.pad(image - MEAN_PIXEL, [[0, rows], [0, columns], [0, 0]]) + MEAN_PIXEL
-    label = tf.pad(label, [[0, rows], [0, columns]], constant_values=ignore_label)
+    paddings = [[0, missing[0]], [0, missing[1]]]
+    image = tf.pad(image, [*paddings, [0, 0]], constant_values=MEAN_PIXEL)
+    label = tf.pad(label, paddings, constant_values=ignore_label)
     return image, label
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.normalization import BatchNorm
+from deeplab_tf.training import make_strategy
 
 
 def _activations(mean: float = 3.0) -> np.ndarray:
@@ -57,7 +58,7 @@ def test_frozen_statistics_leave_the_averages_but_train_gamma_and_beta():
 
 @pytest.mark.parametrize("mean", [0.0, 1000.0])
 def test_two_replicas_have_the_statistics_and_gradients_of_the_whole_batch(mean):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = make_strategy(("CPU:0", "CPU:1"))
     with strategy.scope():
         layer = _layer()
     alone = _layer()

@@ -82,6 +82,26 @@ def test_photo_is_turned_upright_as_viewers_do(orientation):
     assert np.abs(image - expected).max() <= 2
 
 
+def test_png_photo_is_turned_upright_too():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image = decode_image(_bytes(Image.fromarray(_RGB), exif=exif)).numpy()
+    np.testing.assert_array_equal(image, np.rot90(_RGB, -1))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow says that the EXIF is damaged
+@pytest.mark.parametrize("run", [_eagerly, _in_graph])
+def test_damaged_exif_leaves_the_photo_as_it_is(run):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    encoded = _bytes(Image.fromarray(_RGB), "JPEG", exif=exif)
+    place = encoded.index(b"Exif\0\0") + 6
+    # No header; a directory beyond the end; an orientation that is a text.
+    for at, damage in ((0, b"\0\0\0\0"), (4, b"\0\0\xff\xff"), (13, b"\2")):
+        damaged = encoded[: place + at] + damage + encoded[place + at + len(damage) :]
+        assert run(decode_image, damaged).shape == (6, 9, 3)
+
+
 def _palette_picture(label: np.ndarray) -> Image.Image:
     picture = Image.fromarray(label.astype(np.uint8))
     picture.putpalette([7, 7, 7] * 3 + [200, 10, 10] * 253)
@@ -120,7 +140,16 @@ def test_coloured_label_is_refused(mode):
             run(decode_label, encoded)
 
 
-@pytest.mark.parametrize("encoded", [b"", b"text", _bytes(Image.fromarray(_RGB[:, :, 0]))[:-30]])
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        b"",
+        b"text",
+        _bytes(Image.fromarray(_RGB[:, :, 0]))[:-30],
+        _bytes(Image.fromarray(_RGB[:, :, 0]), "JPEG"),
+    ],
+    ids=["empty", "text", "truncated", "JPEG"],
+)
 def test_damaged_label_is_refused(encoded):
     for run, error in ((_eagerly, ValueError), (_in_graph, tf.errors.InvalidArgumentError)):
         with pytest.raises(error, match="not a (readable )?picture"):

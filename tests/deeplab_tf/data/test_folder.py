@@ -1,5 +1,7 @@
 """The user's own folders: what is paired, split, named, and refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +9,7 @@ from PIL import Image
 from deeplab_tf.config import DataConfig
 from deeplab_tf.data import open_dataset
 from deeplab_tf.data.check import check_dataset
+from deeplab_tf.data.spec import bit_palette
 
 
 def _write(directory, stems, ending=".jpg", label=None):
@@ -78,6 +81,28 @@ def test_held_out_share_stays_when_photos_are_added(tmp_path):
     assert {name for name in held_out() if "new" not in name} == before
 
 
+@pytest.mark.parametrize("fraction", [0.01, 0.99])
+def test_two_photos_are_one_to_train_on_and_one_held_out(tmp_path, fraction):
+    _write(tmp_path, ["a", "b"])
+    spec = open_dataset(_data(tmp_path, val_fraction=fraction), None).spec
+    assert spec.splits == {"train": 1, "val": 1}
+
+
+def test_no_fraction_holds_out_nothing(tmp_path):
+    _write(tmp_path, _STEMS[:3])
+    assert open_dataset(_data(tmp_path, val_fraction=0.0), None).spec.splits == {"train": 3}
+
+
+def test_hidden_folders_are_not_read_and_linked_ones_are(tmp_path):
+    _write(tmp_path, ["a", ".ipynb_checkpoints/a-checkpoint"])
+    _write(tmp_path / "elsewhere", ["b"])
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "linked").symlink_to(tmp_path / "elsewhere" / kind)
+    (tmp_path / "labels/.ipynb_checkpoints/a-checkpoint.png").unlink()
+    source = open_dataset(_data(tmp_path, val_fraction=0.0), None).source("train")
+    assert [source.read(i)["name"] for i in range(len(source))] == [b"a", b"linked/b"]
+
+
 def test_list_names_what_is_held_out(tmp_path):
     _write(tmp_path, _STEMS)
     names = tmp_path / "val.txt"
@@ -97,6 +122,31 @@ def test_folders_of_their_own_are_val(tmp_path):
         val_labels_dir=str(tmp_path / "more" / "labels"),
     )
     assert open_dataset(data, None).spec.splits == {"train": 20, "val": 1}
+
+
+def test_same_photos_in_train_and_val_are_refused(tmp_path):
+    _write(tmp_path, _STEMS[:3])
+    places = {f"val_{k}_dir": str(tmp_path / k) for k in ("images", "labels")}
+    with pytest.raises(ValueError, match=r"val_images_dir must have no image.*photo0\.jpg"):
+        open_dataset(_data(tmp_path, **places), None)
+    with pytest.raises(ValueError, match="val_list or --data.val_images_dir, not both"):
+        open_dataset(_data(tmp_path, val_list="v.txt", **places), None)
+
+
+def test_one_folder_for_images_and_labels_is_refused(tmp_path):
+    _write(tmp_path, ["a"])
+    data = _data(tmp_path)
+    data = dataclasses.replace(data, labels_dir=data.images_dir)
+    with pytest.raises(ValueError, match="must be in different folders; both are .*images"):
+        open_dataset(data, None)
+
+
+def test_many_names_are_cut_short(tmp_path):
+    _write(tmp_path, [f"photo{i:02}" for i in range(30)])
+    for i in range(25):
+        (tmp_path / f"labels/photo{i:02}.png").unlink()
+    with pytest.raises(ValueError, match=r"(?s)photo19\.jpg\n  and 5 more$"):
+        open_dataset(_data(tmp_path), None)
 
 
 def test_palette_of_the_labels_becomes_the_datasets(tmp_path):
@@ -125,11 +175,21 @@ def test_palette_of_the_labels_becomes_the_datasets(tmp_path):
             {"val_list": "v.txt"},
             "names examples that",
         ),
+        (
+            lambda d: (d / "v.txt").write_text("\n"),
+            {"val_list": "v.txt"},
+            "must name one or more examples",
+        ),
         (lambda d: (d / "c.txt").write_text("one\n"), {"class_names_file": "c.txt"}, "two or more"),
         (
             lambda d: (d / "labels/photo2.png").write_bytes(b"junk"),
             {},
-            r"photo2\.png: not a picture",
+            r"photo2\.png: not a picture in PNG format",
+        ),
+        (
+            lambda d: [Image.new("RGB", (8, 6)).save(d / f"labels/photo{i}.png") for i in (1, 3)],
+            {},
+            r"(?s)photo1\.png: a label must be a PNG.*photo3\.png: a label must be a PNG",
         ),
     ],
 )
@@ -167,7 +227,7 @@ def test_check_names_every_fault_and_counts_the_rest(tmp_path):
     good.raise_if_bad()
     assert good.num_examples == {"train": 20}
     np.testing.assert_array_equal(good.pixels["train"], [20 * 15, 20 * 16, 20 * 16, 0, 20])
-    assert "warning: no pixel of class 3 (d) in 'train'" in good.text()
+    assert "warning: no pixel in 'train' of class 3 (d)" in good.text()
 
     Image.fromarray(np.full((6, 8), 9, np.uint8)).save(tmp_path / "labels" / "photo1.png")
     Image.fromarray(np.zeros((5, 8), np.uint8)).save(tmp_path / "labels" / "photo2.png")
@@ -188,3 +248,39 @@ def test_check_names_every_fault_and_counts_the_rest(tmp_path):
     assert report.pixels["train"].sum() == 15 * 48
     with pytest.raises(ValueError, match="has 5 faulty examples"):
         report.raise_if_bad()
+
+
+def test_label_of_many_wrong_values_makes_a_short_line(tmp_path):
+    _write(tmp_path, ["a"])
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).save(tmp_path / "labels/a.png")
+    data = _data(tmp_path, class_names_file=str(tmp_path / "classes.txt"))
+    (problem,) = check_dataset(open_dataset(data, None)).problems
+    assert problem.endswith("11 (1 pixels), 12 (1 pixels), and 35 more values")
+
+
+def test_camvid_and_its_void_are_read(shared_dir):
+    data = DataConfig(
+        dataset="folder",
+        ignore_label=11,
+        **{
+            f"{prefix}{kind}_dir": str(shared_dir / "data" / "camvid" / split / kind)
+            for prefix, split in (("", "train"), ("val_", "val"))
+            for kind in ("images", "labels")
+        },
+    )
+    dataset = open_dataset(data, None)
+    assert dataset.spec.splits == {"train": 367, "val": 101}
+    assert dataset.spec.num_classes == 11
+    report = check_dataset(dataset, splits=["val"])
+    assert report.problems == ()
+    assert (report.smallest, report.largest) == ((360, 480), (360, 480))
+    assert report.pixels["val"].sum() == 101 * 360 * 480
+
+
+def test_voc_palette_pictures_give_indices_and_the_voc_colours(shared_dir):
+    directory = shared_dir / "data" / "voc_samples"
+    dataset = open_dataset(_data(directory, val_fraction=0.0), None)
+    assert dataset.spec.palette == bit_palette(dataset.spec.num_classes)
+    seen = set(np.unique(dataset.source("train").read(0)["label"]))  # 2011_000003: people
+    assert seen <= {*range(21), 255} and 15 in seen

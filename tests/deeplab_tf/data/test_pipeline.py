@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from deeplab_tf.config import DataConfig
 from deeplab_tf.data import pipeline
+from deeplab_tf.data.decoding import decode_image, decode_label
 
 _DATA = DataConfig(crop_size=8, batch_size=4, scale_step=0.0)
 
@@ -99,6 +100,55 @@ def test_label_of_another_size_names_the_example():
         next(iter(_batches(_Numbered(1, label_size=8))))
 
 
+def test_an_index_is_drawn_by_chance_alike():
+    data = DataConfig(batch_size=3)
+    firsts = [int(pipeline.batch_indices(3, data, seed=1, step=step)[0]) for step in range(90)]
+    assert min(np.bincount(firsts, minlength=3)) > 15  # 30 each, give or take
+
+
+class _WithFault(_Numbered):
+    """Example 2 is a file that is no picture."""
+
+    def read(self, index):
+        content = tf.where(index == 2, b"text", tf.io.encode_png(tf.zeros([9, 11, 3], tf.uint8)))
+        return {**super().read(index), "image": decode_image(content)}
+
+
+def test_failure_is_explained_by_the_names_of_the_bad_examples():
+    source = _WithFault(9)
+    bad = [step for step in range(9) if 2 in pipeline.batch_indices(9, _DATA, seed=3, step=step)]
+    batches = iter(_batches(source))
+    for _ in range(bad[0]):
+        next(batches)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        next(batches)
+    text = pipeline.explain_failure(source, _DATA, seed=3, first_step=bad[0], error=caught.value)
+    heading, *found, error = text.splitlines()
+    assert heading == f"training examples cannot be read (step {bad[0] + 1}):"
+    assert error.startswith("  the error was: Unknown image file format.")
+    assert len(found) == 1 and found[0].startswith("  example 2: Unknown image file format.")
+
+
+def test_failure_that_reading_does_not_show_is_told_all_the_same():
+    source = _Numbered(1, label_value=5)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        next(iter(_batches(source)))
+    text = pipeline.explain_failure(source, _DATA, seed=3, first_step=0, error=caught.value)
+    assert "label value is no class" in text and "[example 0] [5 5 5...]" in text
+
+
+def test_first_line_of_an_error_is_what_it_says(tmp_path):
+    def text_of(function, value):
+        with pytest.raises(tf.errors.OpError) as caught:
+            next(iter(tf.data.Dataset.from_tensors(value).map(function)))
+        return pipeline.first_line(caught.value)
+
+    assert text_of(decode_image, b"text").startswith("Unknown image file format.")
+    assert text_of(decode_label, b"text") == "not a picture in PNG format"
+    missing = str(tmp_path / "a.jpg")
+    assert text_of(tf.io.read_file, missing) == f"{missing}; No such file or directory"
+
+
 def test_empty_split_is_refused():
     with pytest.raises(ValueError, match="must have at least one example"):
         _batches(_Numbered(0))
@@ -107,6 +157,8 @@ def test_empty_split_is_refused():
 def test_crop_is_needed_and_unknown_augmentations_get_a_suggestion():
     with pytest.raises(ValueError, match="must include random_crop"):
         _batches(_Numbered(1), data=DataConfig(augmentations=("random_flip",)))
+    with pytest.raises(ValueError, match="nothing after it that changes sizes"):
+        _batches(_Numbered(1), data=DataConfig(augmentations=("random_crop", "random_scale")))
     with pytest.raises(ValueError, match="unknown augmentation 'random_flop'.*'random_flip'"):
         _batches(_Numbered(1), data=DataConfig(augmentations=("random_flop",)))
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from deeplab_tf.config import DataConfig
 from deeplab_tf.data import open_dataset, pipeline, shapes
+from deeplab_tf.data.check import check_dataset
 
 
 def test_picture_depends_on_split_and_index_alone():
@@ -35,7 +36,7 @@ def test_prepared_dataset_holds_the_drawn_pictures(tmp_path):
         source = dataset.source(split)
         for position, example in enumerate(pipeline.eval_examples(source)):
             name = example["name"].numpy().decode()
-            assert source.name(position) == f"{split} {name}"
+            assert source.name(position) == name
             image, label = shapes.draw(split, int(name.split("-")[1]))
             np.testing.assert_array_equal(example["image"], image)
             np.testing.assert_array_equal(example["label"], label)
@@ -62,6 +63,23 @@ def test_preparation_that_was_broken_off_is_not_taken_for_whole(tmp_path, monkey
     assert len(drawn) == 4
     monkeypatch.undo()
     assert len(open_dataset(data, str(tmp_path)).source("train")) == 8
+
+
+def test_two_processes_may_prepare_it_at_once(tmp_path, monkeypatch):
+    data = DataConfig(num_examples=8)
+    others = []
+
+    def overtaken(split, index):
+        if not others:  # while we draw, another one begins and is done
+            others.append(None)
+            others.append(open_dataset(data, str(tmp_path)))
+        return draw(split, index)
+
+    draw = shapes.draw
+    monkeypatch.setattr(shapes, "draw", overtaken)
+    assert check_dataset(open_dataset(data, str(tmp_path))).problems == ()
+    assert len(others) == 2
+    assert [path.name for path in tmp_path.glob("shapes/*/*")] == ["1.0.0"]
 
 
 def test_other_numbers_of_examples_are_other_datasets(tmp_path):

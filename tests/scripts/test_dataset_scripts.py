@@ -1,0 +1,74 @@
+"""The scripts that deal with datasets, as a user starts them."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+def run(script: str, *flags: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+
+@pytest.fixture
+def folder(tmp_path) -> list[str]:
+    """Flags that name three photos with labels."""
+    for i in range(3):
+        for kind, picture in {
+            "images": np.full((6, 8, 3), 90, np.uint8),
+            "labels": np.arange(48, dtype=np.uint8).reshape(6, 8) % 2,
+        }.items():
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / kind / f"{i}.png")
+    (tmp_path / "classes.txt").write_text("ground\ntree\n")
+    return [
+        "--data.dataset=folder",
+        f"--data.images_dir={tmp_path / 'images'}",
+        f"--data.labels_dir={tmp_path / 'labels'}",
+        f"--data.class_names_file={tmp_path / 'classes.txt'}",
+    ]
+
+
+@pytest.mark.slow  # processes that import TensorFlow
+def test_check_passes_a_good_folder_and_fails_a_bad_one(folder, tmp_path):
+    good = run("check_dataset", *folder)
+    assert good.returncode == 0, good.stderr
+    assert "tree" in good.stdout and good.stdout.endswith("no faults\n")
+
+    Image.fromarray(np.full((6, 8), 7, np.uint8)).save(tmp_path / "labels" / "1.png")
+    bad = run("check_dataset", *folder)
+    assert bad.returncode == 1
+    assert "labels/1.png: label values must be 0..1 or 255 (void); got 7 (48 p" in bad.stdout
+    assert bad.stderr.endswith("error: 1 faulty examples; they are listed above.\n")
+    assert "Traceback" not in bad.stderr
+
+
+@pytest.mark.slow  # processes that import TensorFlow
+def test_missing_folder_is_one_line(folder, tmp_path):
+    done = run("check_dataset", *folder, f"--data.images_dir={tmp_path / 'none'}")
+    assert done.returncode == 1
+    assert done.stderr == f"error: there is no directory {tmp_path / 'none'}.\n"
+
+
+@pytest.mark.slow  # processes that import TensorFlow
+def test_prepare_writes_the_dataset_and_samples_once(tmp_path):
+    flags = ["--data.dataset=shapes", "--data.num_examples=8", f"--data_dir={tmp_path / 'data'}"]
+    first = run("prepare_dataset", *flags, f"--samples={tmp_path / 'samples'}", "--num_samples=1")
+    assert first.returncode == 0, first.stderr
+    assert "shapes is ready: train 8, val 2; background, ellipse" in first.stdout
+    (sample,) = (tmp_path / "samples").iterdir()
+    with Image.open(sample) as picture:
+        assert picture.mode == "RGB"
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*.json")}
+    assert files
+    again = run("prepare_dataset", *flags)
+    assert again.returncode == 0 and "shapes is ready" in again.stdout
+    assert files == {path: path.stat().st_mtime_ns for path in files}
