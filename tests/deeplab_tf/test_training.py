@@ -67,7 +67,7 @@ _STEP_MODEL = dataclasses.replace(_MODEL, dropout=0.0)
 
 
 def _three_steps(devices, batch, weights):
-    """(losses, weights, moving statistics) after three steps over `devices`."""
+    """(loss, gradient norm, weights and statistics) after each of three steps over `devices`."""
     strategy = training.make_strategy(devices)
     with strategy.scope():
         model = _STEP_MODEL.build(3, auxiliary=True)
@@ -89,39 +89,43 @@ def _three_steps(devices, batch, weights):
         )
         return tf.nest.map_structure(strategy.experimental_local_results, results)
 
-    data = tf.data.Dataset.from_tensors(batch)
-    distributed = next(iter(strategy.experimental_distribute_dataset(data.unbatch().batch(4))))
-    losses, norms = [], []
-    for rate in (0.1, 0.05, 0.02):
+    data = tf.data.Dataset.from_tensor_slices(batch).batch(4)
+    distributed = next(iter(strategy.experimental_distribute_dataset(data)))
+    after = []
+    for rate in (0.01, 0.005, 0.002):
         results = step(distributed, tf.constant(rate))
         for values in results.values():
             assert len({float(value) for value in values}) == 1  # the same on all replicas
-        losses.append(float(results["loss"][0]))
-        norms.append(float(results["gradient_norm"][0]))
-    slots = [slot.numpy() for slot in optimizer.slots]
-    return losses, norms, {n: w.numpy() for n, w in weights_by_name(model).items()}, slots
+        state = {name: weight.numpy() for name, weight in weights_by_name(model).items()}
+        after.append((float(results["loss"][0]), float(results["gradient_norm"][0]), state))
+    return after
 
 
-@pytest.mark.slow  # traces two training steps: 30 s
 def test_two_replicas_with_sync_bn_equal_one_large_batch():
     waves = 127 + 120 * np.sin(np.arange(33 * 33 * 3) / 5).reshape(33, 33, 3)
     # Unlike each other: the statistics of the pooled branch are over four single pixels.
     image = np.stack([waves, waves[::-1] * 0.2, 255 - waves, waves[:, ::-1] * 0.6])
-    label = np.arange(4 * 33 * 33).reshape(4, 33, 33) // 97 % 3
-    label[0] = 255  # the replicas have unlike numbers of valid pixels
-    batch = {"image": image.astype(np.float32), "label": label.astype(np.int32)}
+    label = image.mean(-1).astype(np.int32) // 86
+    label[0, :20] = 255  # the replicas have unlike numbers of valid pixels
+    batch = {"image": image.astype(np.float32), "label": label}
     keras.utils.set_random_seed(0)
     source = _STEP_MODEL.build(3)
     weights = {name: w.numpy() for name, w in weights_by_name(source).items()}
     one = _three_steps(("CPU:0",), batch, weights)
     two = _three_steps(("CPU:0", "CPU:1"), batch, weights)
-    np.testing.assert_allclose(two[0], one[0], rtol=1e-5)
-    np.testing.assert_allclose(two[1], one[1], rtol=1e-4)
-    assert one[0][2] < one[0][0]
-    for name, value in one[2].items():
-        np.testing.assert_allclose(two[2][name], value, rtol=1e-3, atol=2e-5, err_msg=name)
-    for a, b in zip(two[3], one[3], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4)
+    assert one[2][0] < one[0][0]
+    # Rounding grows from step to step: by the third one a mere other order of the images on one
+    # replica moves weights by 3e-3. Statistics of half a batch would move the loss by 1e-2.
+    for (mine, whole), (loss_error, norm_error, error) in zip(
+        zip(two, one, strict=True),
+        ((1e-6, 2e-4, 1e-5), (1e-5, 5e-3, 2e-4), (5e-5, 2e-2, 2e-3)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(mine[0], whole[0], rtol=loss_error)
+        np.testing.assert_allclose(mine[1], whole[1], rtol=norm_error)
+        for name, value in whole[2].items():
+            scale = max(1.0, np.abs(value).max())
+            np.testing.assert_allclose(mine[2][name], value, atol=error * scale, err_msg=name)
 
 
 def _eager_step(label, loss_normalization="global"):
@@ -162,7 +166,6 @@ def test_loss_is_the_mean_over_valid_pixels():
         np.testing.assert_allclose(layer.bias.numpy(), [-0.5, 0.5], rtol=1e-6)
 
 
-@pytest.mark.slow  # three processes that train: 40 s
 def test_killed_run_resumes_to_the_numbers_of_an_uninterrupted_one(photos, tmp_path):
     """Killed with SIGKILL after its first checkpoint, in a process of its own."""
     script = (
