@@ -187,15 +187,20 @@ def _remove(directory: str, prefix: str) -> None:
             os.remove(path)
 
 
+def has_checkpoints(workdir: str) -> bool:
+    """Whether anything was trained in this workdir."""
+    return bool(_steps(os.path.join(workdir, "checkpoints")))
+
+
 def save_recipe(workdir: str, recipe: Recipe) -> None:
-    """Writes recipe.json, or makes sure that the one there is of the same run.
+    """Writes recipe.json; once there are checkpoints, only if it is of the same run.
 
     Raises:
-      ValueError: the workdir belongs to a run with other settings.
+      ValueError: the workdir holds checkpoints of a run with other settings.
       OSError: the workdir cannot be written.
     """
     path = os.path.join(workdir, "recipe.json")
-    if os.path.exists(path):
+    if os.path.exists(path) and has_checkpoints(workdir):
         differing = differences(
             load_recipe(workdir, {recipe.model.kind: type(recipe.model)}), recipe
         )
@@ -223,13 +228,13 @@ def load_recipe(workdir: str, model_configs: Mapping[str, type]) -> Recipe:
 
 
 def save_spec(workdir: str, spec: DatasetSpec) -> None:
-    """Writes dataset.json, or makes sure that the one there has the same classes.
+    """Writes dataset.json; once there are checkpoints, only if its classes are the same.
 
     Raises:
       ValueError: the workdir was trained on other classes.
       OSError: the workdir cannot be written.
     """
-    if os.path.exists(os.path.join(workdir, "dataset.json")):
+    if os.path.exists(os.path.join(workdir, "dataset.json")) and has_checkpoints(workdir):
         old = load_spec(workdir)
         if (old.class_names, old.ignore_label) != (spec.class_names, spec.ignore_label):
             raise ValueError(

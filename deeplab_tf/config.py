@@ -173,7 +173,9 @@ class EvalConfig:
     )
     flip: bool = _field(False, "average with the left-right flipped image too", may_change=True)
     output_stride: int | None = _field(
-        None, "output stride to evaluate at; default: the model's", may_change=True
+        None,
+        "output stride to evaluate at; default: the model's, which training always uses",
+        may_change=True,
     )
     excluded_classes: tuple[int, ...] = _field(
         (), "classes left out of the mean IoU", may_change=True

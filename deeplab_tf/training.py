@@ -208,6 +208,9 @@ def train(
         f"training {recipe.model.kind} on {len(source)} examples of {spec.name}:"
         f" {total_steps} steps of batch {recipe.data.batch_size} on {replicas} replica(s)"
     )
+    scored = recipe.eval.split in dataset.sources
+    if not scored:
+        say(f"nothing is scored: {spec.name} has no {recipe.eval.split!r} split")
     unchecked: tuple[int, dict[str, tf.Tensor]] | None = None
     for step in range(start_step + 1, total_steps + 1):
         learning_rate = optimization.poly_learning_rate(
@@ -227,7 +230,7 @@ def train(
         saving = step % config.save_every == 0 or last
         if evaluating or saving:
             _check_finite(*unchecked, checkpointer)
-        if evaluating and recipe.eval.split in dataset.sources:
+        if evaluating and scored:
             progress.close()
             result = _evaluate(recipe, dataset, predictor, step, log)
             best = checkpointer.save_best(step, result.mean_iou)

@@ -141,6 +141,7 @@ def test_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):
 
 def test_recipe_of_another_run_is_refused_field_by_field(tmp_path):
     checkpoints.save_recipe(str(tmp_path), _RECIPE)
+    checkpoints.Checkpointer(str(tmp_path), _small_model(1.0)).save(1)
     other = dataclasses.replace(
         _RECIPE,
         model=dataclasses.replace(_MODEL, output_stride=8),
@@ -154,8 +155,16 @@ def test_recipe_of_another_run_is_refused_field_by_field(tmp_path):
     assert checkpoints.load_recipe(str(tmp_path), _CONFIGS) == _RECIPE
 
 
+def test_recipe_may_change_until_something_was_trained(tmp_path):
+    checkpoints.save_recipe(str(tmp_path), _RECIPE)
+    other = dataclasses.replace(_RECIPE, train=dataclasses.replace(_RECIPE.train, base_lr=0.5))
+    checkpoints.save_recipe(str(tmp_path), other)
+    assert checkpoints.load_recipe(str(tmp_path), _CONFIGS) == other
+
+
 def test_how_often_to_log_may_change_between_starts(tmp_path):
     checkpoints.save_recipe(str(tmp_path), _RECIPE)
+    checkpoints.Checkpointer(str(tmp_path), _small_model(1.0)).save(1)
     other = dataclasses.replace(_RECIPE, train=dataclasses.replace(_RECIPE.train, log_every=7))
     checkpoints.save_recipe(str(tmp_path), other)
     assert checkpoints.load_recipe(str(tmp_path), _CONFIGS) == other
@@ -163,6 +172,7 @@ def test_how_often_to_log_may_change_between_starts(tmp_path):
 
 def test_other_classes_are_refused(tmp_path):
     checkpoints.save_spec(str(tmp_path), _SPEC)
+    checkpoints.Checkpointer(str(tmp_path), _small_model(1.0)).save(1)
     assert checkpoints.load_spec(str(tmp_path)) == _SPEC
     other = dataclasses.replace(_SPEC, class_names=("a", "b", "d"))
     with pytest.raises(ValueError, match="was trained on the classes a, b, c"):

@@ -290,9 +290,10 @@ def test_unknown_device_is_refused():
 
 
 def test_workdir_of_another_recipe_is_refused(photos, tmp_path):
-    training.checkpoints.save_recipe(str(tmp_path), _recipe(photos))
+    recipe = _recipe(photos, steps=1)
+    training.train(recipe, workdir=str(tmp_path), check_data=False, say=lambda line: None)
     with pytest.raises(ValueError, match=r"train.base_lr: 0\.05 -> 0\.5"):
-        training.train(_recipe(photos, base_lr=0.5), workdir=str(tmp_path))
+        training.train(_recipe(photos, steps=1, base_lr=0.5), workdir=str(tmp_path))
 
 
 def test_fine_tuning_starts_from_the_given_weights(photos, tmp_path):
