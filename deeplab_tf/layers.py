@@ -51,10 +51,11 @@ def conv(
     *,
     stride: int = 1,
     rate: int = 1,
+    symmetric: bool = False,
     initializer: keras.initializers.Initializer | str = "glorot_uniform",
     name: str,
 ) -> keras.KerasTensor:
-    """Convolution without bias, TensorFlow's SAME padding.
+    """Convolution without bias, padded with zeros.
 
     Args:
       x: [N, h, w, C].
@@ -62,18 +63,21 @@ def conv(
       kernel_size: side of the kernel, pixels.
       stride: output pixels are this many input pixels apart.
       rate: distance between taps in pixels of `x`; 1 is an ordinary convolution.
+      symmetric: where it strides, pad as much on the left as on the right; TensorFlow's SAME
+        pads less on the left of even sizes.
       initializer: of the kernel.
       name: of the layer.
 
     Returns:
       [N, ceil(h / stride), ceil(w / stride), filters].
     """
+    x, padding = _padded(x, kernel_size, stride, symmetric, name)
     layer = AtrousConv2D if rate > 1 else keras.layers.Conv2D
     return layer(
         filters,
         kernel_size,
         strides=stride,
-        padding="same",
+        padding=padding,
         dilation_rate=rate,
         use_bias=False,
         kernel_initializer=initializer,
@@ -86,19 +90,28 @@ def depthwise_conv(
     *,
     stride: int = 1,
     rate: int = 1,
+    symmetric: bool = False,
     initializer: keras.initializers.Initializer | str = "glorot_uniform",
     name: str,
 ) -> keras.KerasTensor:
     """3x3 depthwise convolution without bias; arguments and shapes as in `conv`."""
+    x, padding = _padded(x, 3, stride, symmetric, name)
     return keras.layers.DepthwiseConv2D(
         3,
         strides=stride,
-        padding="same",
+        padding=padding,
         dilation_rate=rate,
         use_bias=False,
         depthwise_initializer=initializer,
         name=name,
     )(x)
+
+
+def _padded(x, kernel_size, stride, symmetric, name):
+    """(the input to convolve, the padding that is left to the convolution)."""
+    if not symmetric or stride == 1 or kernel_size == 1:
+        return x, "same"
+    return keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x), "valid"
 
 
 def conv_bn_relu(

@@ -27,12 +27,17 @@ class DeepLabV3Plus:
         None,
         "rates of ASPP's 3x3 branches; none: (6, 12, 18) * 16 / output_stride; (): no branches",
     )
+    multi_grid: tuple[int, int, int] | None = _field(
+        None,
+        "factors of the rates at the backbone's end; none: the released, (1, 2, 4) in ResNet",
+    )
     image_pooling: bool = _field(True, "ASPP has the image-pooling branch")
     aspp_channels: int = _field(256, "filters of ASPP's branches and projection")
     decoder: bool = _field(True, "the decoder of Fig. 2; without it DeepLabv3")
     low_level_channels: int = _field(48, "channels of the reduced low-level features (Tab. 1)")
     decoder_channels: int = _field(256, "filters of the decoder's two 3x3 convolutions (Tab. 2)")
     separable: bool = _field(True, "atrous separable convolutions in ASPP and decoder (Tab. 5)")
+    decoder_separable: bool | None = _field(None, "the same for the decoder alone; none: as ASPP")
     dropout: float = _field(0.1, "share of the encoder's output dropped in training (code)")
     fine_tune_batch_norm: bool = _field(
         True, "train with batch statistics; false: with the moving ones, for small batches"
@@ -48,6 +53,10 @@ class DeepLabV3Plus:
             raise ValueError(f"output_stride must be 8, 16 or 32; got {self.output_stride}.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1); got {self.dropout}.")
+        if self.multi_grid is not None and (len(self.multi_grid) != 3 or min(self.multi_grid) < 1):
+            raise ValueError(
+                f"multi_grid must be three factors of 1 or more; got {self.multi_grid}."
+            )
         for name in ("aspp_channels", "low_level_channels", "decoder_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
@@ -103,6 +112,7 @@ class DeepLabV3Plus:
             self.backbone,
             image,
             output_stride=self.output_stride,
+            multi_grid=self.multi_grid,
             momentum=self.batch_norm_momentum,
             use_batch_statistics=self.fine_tune_batch_norm,
         )
@@ -121,7 +131,9 @@ class DeepLabV3Plus:
                 features.low_level_features,
                 low_level_channels=self.low_level_channels,
                 convs=((3, self.decoder_channels), (3, self.decoder_channels)),
-                separable=self.separable,
+                separable=(
+                    self.separable if self.decoder_separable is None else self.decoder_separable
+                ),
                 norm=norm,
             )
         logits = classifier(x, num_classes, name="logits")

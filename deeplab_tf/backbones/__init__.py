@@ -8,19 +8,38 @@ from collections.abc import Callable
 
 import keras
 
-from deeplab_tf.backbones import mobilenet_v2
+from deeplab_tf.backbones import mobilenet_v2, resnet, xception
 from deeplab_tf.backbones.features import Features
 from deeplab_tf.config import lookup
 from deeplab_tf.layers import NormConfig
 
-__all__ = ["BACKBONES", "Features", "build_backbone"]
+__all__ = ["BACKBONES", "Backbone", "Features", "build_backbone"]
 
-# name -> (builder, the family's batch normalization)
-BACKBONES: dict[str, tuple[Callable[..., Features], NormConfig]] = {
-    **{
-        name: (functools.partial(mobilenet_v2.build, spec), mobilenet_v2.NORM)
-        for name, spec in mobilenet_v2.SPECS.items()
-    },
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A variant of a family."""
+
+    build: Callable[..., Features]  # (image, *, output_stride, norm[, multi_grid])
+    norm: NormConfig  # the family's batch normalization
+    multi_grid: tuple[int, int, int] | None = None  # the family's; None: it has no such thing
+
+
+def _rows(family) -> dict[str, Backbone]:
+    return {
+        name: Backbone(
+            build=functools.partial(family.build, spec),
+            norm=family.NORM,
+            multi_grid=getattr(family, "MULTI_GRID", None),
+        )
+        for name, spec in family.SPECS.items()
+    }
+
+
+BACKBONES: dict[str, Backbone] = {
+    **_rows(mobilenet_v2),
+    **_rows(resnet),
+    **_rows(xception),
 }
 
 
@@ -29,6 +48,7 @@ def build_backbone(
     image: keras.KerasTensor,
     *,
     output_stride: int,
+    multi_grid: tuple[int, int, int] | None = None,
     momentum: float | None = None,
     use_batch_statistics: bool = True,
 ) -> Features:
@@ -38,6 +58,7 @@ def build_backbone(
       name: a key of BACKBONES.
       image: [N, H, W, 3] RGB 0..255; the backbone normalizes it itself.
       output_stride: 8, 16 or 32, input pixels per pixel of conv5.
+      multi_grid: factors of the rates at the end of the backbone; None: the released code's.
       momentum: of the moving statistics; None: the released code's for this family.
       use_batch_statistics: see normalization.BatchNorm.
 
@@ -45,12 +66,18 @@ def build_backbone(
       The feature maps.
 
     Raises:
-      ValueError: the name is unknown, or the output stride is none of 8, 16, 32.
+      ValueError: the name is unknown, the output stride is none of 8, 16, 32, or the family has no
+        multi-grid.
     """
-    build, norm = lookup(BACKBONES, name, "backbone")
+    backbone = lookup(BACKBONES, name, "backbone")
     norm = dataclasses.replace(
-        norm,
-        momentum=norm.momentum if momentum is None else momentum,
+        backbone.norm,
+        momentum=backbone.norm.momentum if momentum is None else momentum,
         use_batch_statistics=use_batch_statistics,
     )
-    return build(image, output_stride=output_stride, norm=norm)
+    options = {}
+    if backbone.multi_grid is not None:
+        options["multi_grid"] = backbone.multi_grid if multi_grid is None else multi_grid
+    elif multi_grid is not None:
+        raise ValueError(f"backbone {name} has no multi-grid; leave it out. Got {multi_grid}.")
+    return backbone.build(image, output_stride=output_stride, norm=norm, **options)

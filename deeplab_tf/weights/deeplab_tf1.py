@@ -1,7 +1,7 @@
 """Weights of the authors' released TensorFlow 1 code, by their variable names.
 
-Networks are recognised from names and shapes. Read so far: MobileNetV2 with any of the released
-heads, either with batch normalization or with it folded into the convolutions.
+Networks are recognised from names and shapes: any of the released backbones with any of the
+released heads, either with batch normalization or with it folded into the convolutions.
 """
 
 from __future__ import annotations
@@ -9,26 +9,53 @@ from __future__ import annotations
 import dataclasses
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-# Our layer name -> scope in the released code, tried in this order. Batch normalization has our
-# suffix _bn and the scope BatchNorm below the convolution's.
+# Our layer name -> scope in the released code; @ stands for the backbone's own scope. Batch
+# normalization has our suffix _bn and the scope BatchNorm below the convolution's.
 _SCOPES: tuple[tuple[str, str], ...] = (
-    (r"backbone_conv", "MobilenetV2/Conv"),
-    (r"backbone_block0_(\w+)", r"MobilenetV2/expanded_conv/\1"),
-    (r"backbone_block(\d+)_(\w+)", r"MobilenetV2/expanded_conv_\1/\2"),
+    (r"backbone_conv", "@/Conv"),
+    (r"backbone_block0_(expand|depthwise|project)", r"@/expanded_conv/\1"),
+    (r"backbone_block(\d+)_(expand|depthwise|project)", r"@/expanded_conv_\1/\2"),
+    (r"backbone_(conv1(?:_\d)?)", r"@/\1"),
+    (r"backbone_block(\d)_unit(\d+)_(conv\d|shortcut)", r"@/block\1/unit_\2/bottleneck_v1/\3"),
+    (r"backbone_entry_conv(\d)", r"@/entry_flow/conv1_\1"),
+    (
+        r"backbone_(entry|exit)_block(\d)_sep(\d)_(depthwise|pointwise)",
+        r"@/\1_flow/block\2/unit_1/xception_module/separable_conv\3_\4",
+    ),
+    (
+        r"backbone_(entry|exit)_block(\d)_shortcut",
+        r"@/\1_flow/block\2/unit_1/xception_module/shortcut",
+    ),
+    (
+        r"backbone_middle_unit(\d+)_sep(\d)_(depthwise|pointwise)",
+        r"@/middle_flow/block1/unit_\1/xception_module/separable_conv\2_\3",
+    ),
     (r"aspp_image_pooling", "image_pooling"),
     (r"aspp_conv(\d+)(_depthwise|_pointwise)?", r"aspp\1\2"),
     (r"aspp_projection", "concat_projection"),
     (r"decoder_low_level", "decoder/feature_projection0"),
     (r"decoder_conv(\d+)(_depthwise|_pointwise)", r"decoder/decoder_conv\1\2"),
+    # slim's `repeat` numbers from 1 below the first one's scope.
+    (r"decoder_conv0", "decoder/decoder_conv0/decoder_conv0_1"),
+    (r"decoder_conv1", "decoder/decoder_conv0/decoder_conv0_2"),
     (r"logits", "logits/semantic"),
 )
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+
+# Scope of a backbone in the released code -> our name; MobileNetV2 has one scope for all widths.
+_BACKBONES = {
+    "xception_41": "xception41",
+    "xception_65": "xception65",
+    "xception_71": "xception71",
+    "resnet_v1_50": "resnet50",
+    "resnet_v1_101": "resnet101",
+}
 
 
 def read_npz(path: str) -> dict[str, np.ndarray]:
@@ -48,7 +75,7 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
 def recognise(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int]:
     """The DeepLabV3Plus arguments and the number of classes that the arrays belong to.
 
-    What names cannot tell, the output stride, is left to its default.
+    What names cannot tell, the output stride and the multi-grid, is left to its default.
 
     Args:
       arrays: variable name in the released code -> array.
@@ -59,24 +86,40 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int]:
     Raises:
       ValueError: the names are those of no network known here.
     """
-    stem = arrays.get("MobilenetV2/Conv/weights")
-    logits = arrays.get("logits/semantic/weights")
-    if stem is None or logits is None:
+    root, logits = _root(arrays), arrays.get("logits/semantic/weights")
+    if root is None or logits is None:
+        known = ", ".join(["MobilenetV2", *_BACKBONES])
         raise ValueError(
-            "these are not the weights of a released DeepLab network with MobileNetV2: they need"
-            " MobilenetV2/Conv/weights and logits/semantic/weights; got "
+            "these are not the weights of a released DeepLab network: they need a backbone's"
+            f" variables ({known}) and logits/semantic/weights; got "
             + (", ".join(sorted(arrays)[:8]) or "no arrays")
             + "."
         )
+    if root == "MobilenetV2":
+        backbone = _mobilenet_v2_name(arrays["MobilenetV2/Conv/weights"].shape[-1])
+    else:
+        backbone = _BACKBONES[root]
+        if root.startswith("resnet") and f"{root}/conv1/weights" in arrays:
+            backbone += "_7x7"
     branches = [int(match[1]) for name in arrays if (match := re.match(r"aspp([1-9])[_/]", name))]
-    separable = any("_depthwise/depthwise_weights" in name for name in arrays)
-    return {
-        "backbone": _mobilenet_v2_name(stem.shape[-1]),
+    arguments = {
+        "backbone": backbone,
         "atrous_rates": None if branches else (),
         "image_pooling": "image_pooling/weights" in arrays,
         "decoder": any(name.startswith("decoder/") for name in arrays),
-        "separable": separable,
-    }, logits.shape[-1]
+        "separable": any(re.match(r"aspp\d_depthwise/", name) for name in arrays),
+    }
+    if arguments["decoder"]:
+        plain = "decoder/decoder_conv0/decoder_conv0_1/weights" in arrays
+        arguments["decoder_separable"] = not plain
+        arguments["low_level_channels"] = arrays["decoder/feature_projection0/weights"].shape[-1]
+    return arguments, logits.shape[-1]
+
+
+def _root(names: Collection[str]) -> str | None:
+    """The backbone's scope: the first part that is one's and has variables below it."""
+    roots = {name.split("/")[0] for name in names if "/" in name}
+    return next((root for root in ("MobilenetV2", *_BACKBONES) if root in roots), None)
 
 
 def _mobilenet_v2_name(stem_channels: int) -> str:
@@ -108,6 +151,10 @@ def to_our_names(
       ('layer/weight' -> array, names in `arrays` that were not asked for).
     """
     renamed, used = {}, set()
+    root = _root(arrays) or ""
+
+    def scope_of(layer_name: str) -> str:
+        return _scope(layer_name).replace("@", root)
 
     def take(theirs: str, ours: str) -> None:
         if theirs in arrays:
@@ -116,13 +163,13 @@ def to_our_names(
 
     for layer in model.layers:
         if isinstance(layer, keras.layers.DepthwiseConv2D):
-            take(f"{_scope(layer.name)}/depthwise_weights", f"{layer.name}/kernel")
+            take(f"{scope_of(layer.name)}/depthwise_weights", f"{layer.name}/kernel")
         elif isinstance(layer, keras.layers.Conv2D):
-            take(f"{_scope(layer.name)}/weights", f"{layer.name}/kernel")
+            take(f"{scope_of(layer.name)}/weights", f"{layer.name}/kernel")
             if layer.use_bias:
-                take(f"{_scope(layer.name)}/biases", f"{layer.name}/bias")
+                take(f"{scope_of(layer.name)}/biases", f"{layer.name}/bias")
         elif isinstance(layer, keras.layers.BatchNormalization):
-            scope = _scope(layer.name.removesuffix("_bn"))
+            scope = scope_of(layer.name.removesuffix("_bn"))
             folded = f"{scope}/biases"
             if folded in arrays:
                 used.add(folded)

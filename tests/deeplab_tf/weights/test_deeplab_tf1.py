@@ -14,8 +14,17 @@ from deeplab_tf import weights
 from deeplab_tf.model import DeepLabV3Plus
 from deeplab_tf.weights import deeplab_tf1
 
-_FIXTURES = ("08_mobilenet_v2_os16_released", "09_mobilenet_v2_os8_aspp_decoder",
-             "15_mobilenet_v2_dm05_os16")  # fmt: skip
+_FIXTURES = (
+    "01_xception_65_os16",
+    "04_xception_41_os16",
+    "05_resnet_v1_101_beta_os16_decoder",
+    "06_resnet_v1_50_beta_os16_decoder",
+    "08_mobilenet_v2_os16_released",
+    "09_mobilenet_v2_os8_aspp_decoder",
+    "12_resnet_v1_50_beta_os16_separable",
+    "15_mobilenet_v2_dm05_os16",
+    "18_xception_65_os32",
+)
 
 
 def _released(shared_dir, fixture):
@@ -111,7 +120,7 @@ def _folded(model):
             kind = "weights"
         else:
             continue
-        scope = deeplab_tf1._scope(layer.name)
+        scope = deeplab_tf1._scope(layer.name).replace("@", "MobilenetV2")
         kernel = layer.kernel.numpy()
         arrays[f"{scope}/{kind}"] = np.cos(np.arange(kernel.size)).reshape(kernel.shape)
         filters = kernel.shape[2] if kind == "depthwise_weights" else kernel.shape[3]
@@ -187,7 +196,7 @@ def test_file_that_is_no_npz_is_refused_by_name(tmp_path, content):
 
 
 def test_unknown_network_is_refused_with_its_names():
-    with pytest.raises(ValueError, match=r"need MobilenetV2/Conv/weights.*got conv1/kernel"):
+    with pytest.raises(ValueError, match=r"need a backbone's variables.*got conv1/kernel"):
         deeplab_tf1.recognise({"conv1/kernel": np.zeros(1)})
 
 
