@@ -22,6 +22,7 @@ _MODULES = {
     "TrainConfig": "config",
     "colorize": "visualization",
     "evaluate": "evaluation",
+    "from_checkpoint": "pretrained",
     "load_model": "checkpoints",
     "load_weights": "weights",
     "open_dataset": "data",

@@ -1,6 +1,6 @@
 """Turns released weights into a workdir that every other script reads.
 
-python scripts/convert_weights.py --source=deeplab_tf1_npz --input=weights.npz --output=runs/voc
+python scripts/convert_weights.py --source=deeplab_tf1 --input=model.ckpt --output=runs/voc
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import cli
 from absl import flags
 
 from deeplab_tf.config import DataConfig, Recipe, TrainConfig
-from deeplab_tf.model import DeepLabV3Plus
 
-_SOURCE = flags.DEFINE_string("source", None, "what the weights are, e.g. deeplab_tf1_npz")
+_SOURCE = flags.DEFINE_string(
+    "source", None, "deeplab_tf1: checkpoint; deeplab_tf1_pb: frozen graph; deeplab_tf1_npz: arrays"
+)
 _INPUT = flags.DEFINE_string("input", None, "the file")
 _OUTPUT = flags.DEFINE_string("output", None, "workdir to write; must not exist yet")
 _OUTPUT_STRIDE = flags.DEFINE_integer("output_stride", 16, "that the network shall run at")
+_NUM_CLASSES = flags.DEFINE_integer("num_classes", None, "where the file has a backbone alone")
 _CLASS_NAMES_FILE = flags.DEFINE_string(
     "class_names_file", None, "a class name a line; 21 classes are PASCAL VOC's without it"
 )
@@ -35,16 +37,19 @@ def main(argv: list[str]) -> None:
     if os.path.exists(_OUTPUT.value) and os.listdir(_OUTPUT.value):
         raise ValueError(f"{_OUTPUT.value} is not empty; choose another --output or remove it.")
     cli.import_tensorflow()
-    from deeplab_tf import checkpoints, weights
+    from deeplab_tf import checkpoints, pretrained, weights
     from deeplab_tf.data.spec import DatasetSpec, bit_palette
-    from deeplab_tf.weights import deeplab_tf1
 
-    arrays = weights.read_weights(_INPUT.value, _SOURCE.value)
-    arguments, num_classes = deeplab_tf1.recognise(arrays)
-    config = DeepLabV3Plus(output_stride=_OUTPUT_STRIDE.value, **arguments)
+    config, num_classes, released = pretrained.recognise(
+        _INPUT.value, source=_SOURCE.value, output_stride=_OUTPUT_STRIDE.value
+    )
+    print(f"recognised {config}, {num_classes or 'no'} classes")
+    backbone_alone = num_classes is None
+    num_classes = num_classes or _NUM_CLASSES.value
+    if num_classes is None:
+        raise ValueError(f"{_INPUT.value} holds a backbone alone; give --num_classes for its head.")
     model = config.build(num_classes)
-    print(f"recognised {config}, {num_classes} classes")
-    print(weights.load_weights(model, _INPUT.value, source=_SOURCE.value).text())
+    print(weights.fit_released(model, released, partial=backbone_alone).text())
     spec = DatasetSpec(
         name=os.path.splitext(os.path.basename(_INPUT.value))[0],
         class_names=_class_names(num_classes),

@@ -51,6 +51,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "deeplab_tf.aspp",
             "deeplab_tf.decoder",
             "deeplab_tf.model",
+            "deeplab_tf.pretrained",
             "deeplab_tf.recipes",
         },
     },
@@ -73,7 +74,8 @@ NO_TENSORFLOW_AT_TOP = {
     "deeplab_tf.decoder",
     "deeplab_tf.model",
 }
-INSTALLED = {"PIL", "absl", "keras", "numpy", "tensorflow", "tensorflow_datasets"}
+# "google" is protobuf, which TensorFlow requires.
+INSTALLED = {"PIL", "absl", "google", "keras", "numpy", "tensorflow", "tensorflow_datasets"}
 TOP = {
     "LICENSE",
     "README.md",

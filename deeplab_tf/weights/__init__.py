@@ -14,6 +14,7 @@ from deeplab_tf.weights.fit import FitReport, fit_weights, weights_by_name
 __all__ = [
     "WEIGHT_SOURCES",
     "FitReport",
+    "fit_released",
     "fit_weights",
     "load_weights",
     "read_weights",
@@ -22,6 +23,8 @@ __all__ = [
 
 # source -> reader of a file: arrays by the source's own names
 WEIGHT_SOURCES: dict[str, Callable[[str], Mapping[str, np.ndarray]]] = {
+    "deeplab_tf1": deeplab_tf1.read_checkpoint,
+    "deeplab_tf1_pb": deeplab_tf1.read_frozen_graph,
     "deeplab_tf1_npz": deeplab_tf1.read_npz,
 }
 
@@ -52,5 +55,13 @@ def load_weights(model: keras.Model, path: str, *, source: str, partial: bool = 
       FileNotFoundError: there is no such file.
       ValueError: the source is unknown, the file unreadable, or the weights do not fit.
     """
-    arrays, left_over = deeplab_tf1.to_our_names(read_weights(path, source), model)
-    return fit_weights(model, {**arrays, **dict.fromkeys(left_over, np.zeros(0))}, partial=partial)
+    return fit_released(model, read_weights(path, source), partial=partial)
+
+
+def fit_released(
+    model: keras.Model, released: Mapping[str, np.ndarray], *, partial: bool = False
+) -> FitReport:
+    """`load_weights` of arrays that `read_weights` gave."""
+    arrays, left_over = deeplab_tf1.to_our_names(released, model)
+    # Under their own names they fit nothing, and so are reported or refused.
+    return fit_weights(model, {**arrays, **{n: released[n] for n in left_over}}, partial=partial)

@@ -7,6 +7,7 @@ released heads, either with batch normalization or with it folded into the convo
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import zipfile
 from collections.abc import Collection, Mapping
@@ -48,6 +49,9 @@ _SCOPES: tuple[tuple[str, str], ...] = (
 )
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
+_KINDS = ("weights", "depthwise_weights", "biases", *_BATCH_NORM)
+_AVERAGE = "/ExponentialMovingAverage"
+
 # Scope of a backbone in the released code -> our name; MobileNetV2 has one scope for all widths.
 _BACKBONES = {
     "xception_41": "xception41",
@@ -72,7 +76,88 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is not a readable .npz file of arrays: {error}") from error
 
 
-def recognise(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int]:
+def read_checkpoint(path: str) -> dict[str, np.ndarray]:
+    """The variables of a TensorFlow 1 checkpoint; their moving averages if all that train have one.
+
+    A few averages among plain values would be a network that nobody trained; they are left out, as
+    are optimizer slots and counters.
+
+    Args:
+      path: the prefix that the files .index and .data-... share, one of these files, or a
+        directory with one checkpoint or with the file 'checkpoint' that names the last one.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint.
+      ValueError: it is damaged, or not a checkpoint.
+    """
+    import tensorflow as tf
+
+    prefix = _checkpoint_prefix(path)
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        names = reader.get_variable_to_shape_map()
+        variables = [name for name in names if name.rsplit("/", 1)[-1] in _KINDS]
+        averaged = all(name + _AVERAGE in names for name in variables if "/moving_" not in name)
+        arrays = {
+            name: reader.get_tensor(
+                name + _AVERAGE if averaged and name + _AVERAGE in names else name
+            )
+            for name in variables
+        }
+    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:300]
+        raise ValueError(f"{prefix} is not a readable checkpoint: {reason}") from error
+    return arrays
+
+
+def _checkpoint_prefix(path: str) -> str:
+    import tensorflow as tf
+
+    if os.path.isdir(path):
+        indices = [name for name in sorted(os.listdir(path)) if name.endswith(".index")]
+        latest = tf.train.latest_checkpoint(path)
+        if latest is None and len(indices) == 1:
+            latest = os.path.join(path, indices[0].removesuffix(".index"))
+        if latest is None:
+            raise FileNotFoundError(
+                f"{path} must hold one checkpoint, or a file 'checkpoint' that names one; it has"
+                f" {len(indices)} .index files. Name the checkpoint's prefix instead."
+            )
+        return latest
+    prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
+    if not os.path.exists(prefix + ".index"):
+        raise FileNotFoundError(f"there is no checkpoint {prefix} (no file {prefix}.index).")
+    return prefix
+
+
+def read_frozen_graph(path: str) -> dict[str, np.ndarray]:
+    """The weights in a frozen graph (.pb), which are its constants with a variable's name.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is not a frozen graph.
+    """
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    with open(path, "rb") as file:
+        content = file.read()
+    graph = tf.compat.v1.GraphDef()
+    try:
+        graph.ParseFromString(content)
+        arrays = {
+            node.name: tf.make_ndarray(node.attr["value"].tensor)
+            for node in graph.node
+            if node.op == "Const" and node.name.rsplit("/", 1)[-1] in _KINDS
+        }
+    except (DecodeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable frozen graph: {error}") from error
+    if not arrays:
+        raise ValueError(f"{path} is not a frozen graph: it has no constants that are weights.")
+    return arrays
+
+
+def recognise(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int | None]:
     """The DeepLabV3Plus arguments and the number of classes that the arrays belong to.
 
     What names cannot tell, the output stride and the multi-grid, is left to its default.
@@ -81,26 +166,30 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int]:
       arrays: variable name in the released code -> array.
 
     Returns:
-      (arguments of model.DeepLabV3Plus, num_classes).
+      (arguments of model.DeepLabV3Plus, num_classes). A backbone alone, as trained on ImageNet,
+      gives ({"backbone": ...}, None).
 
     Raises:
       ValueError: the names are those of no network known here.
     """
     root, logits = _root(arrays), arrays.get("logits/semantic/weights")
-    if root is None or logits is None:
+    if root is None:
         known = ", ".join(["MobilenetV2", *_BACKBONES])
         raise ValueError(
             "these are not the weights of a released DeepLab network: they need a backbone's"
-            f" variables ({known}) and logits/semantic/weights; got "
-            + (", ".join(sorted(arrays)[:8]) or "no arrays")
-            + "."
+            f" variables ({known}); got " + (", ".join(sorted(arrays)[:8]) or "no arrays") + "."
         )
     if root == "MobilenetV2":
-        backbone = _mobilenet_v2_name(arrays["MobilenetV2/Conv/weights"].shape[-1])
+        stem = arrays.get("MobilenetV2/Conv/weights")
+        if stem is None:
+            raise ValueError("these weights of MobileNetV2 lack MobilenetV2/Conv/weights.")
+        backbone = _mobilenet_v2_name(stem.shape[-1])
     else:
         backbone = _BACKBONES[root]
         if root.startswith("resnet") and f"{root}/conv1/weights" in arrays:
             backbone += "_7x7"
+    if logits is None:
+        return {"backbone": backbone}, None
     branches = [int(match[1]) for name in arrays if (match := re.match(r"aspp([1-9])[_/]", name))]
     arguments = {
         "backbone": backbone,
@@ -148,7 +237,7 @@ def to_our_names(
       model: the network they are for; tells each normalization's epsilon.
 
     Returns:
-      ('layer/weight' -> array, names in `arrays` that were not asked for).
+      ('layer/weight' -> array, names of such a network that this one did not ask for).
     """
     renamed, used = {}, set()
     root = _root(arrays) or ""
@@ -181,7 +270,11 @@ def to_our_names(
             else:
                 for name in _BATCH_NORM:
                     take(f"{scope}/BatchNorm/{name}", f"{layer.name}/{name}")
-    return renamed, tuple(sorted(arrays.keys() - used))
+    # An ImageNet network's end and whatever else is none of these networks' is nobody's concern.
+    ours = re.compile(
+        rf"({root}/(?!logits/|Logits/|Conv_1/)|aspp\d|decoder/|logits/semantic|image_pooling/|concat_projection/)"
+    )
+    return renamed, tuple(sorted(name for name in arrays.keys() - used if ours.match(name)))
 
 
 def _scope(layer_name: str) -> str:

@@ -202,4 +202,4 @@ def test_unknown_network_is_refused_with_its_names():
 
 def test_unknown_source_gets_a_suggestion():
     with pytest.raises(ValueError, match="Did you mean 'deeplab_tf1_npz'"):
-        weights.read_weights("x", "deeplab_tf1")
+        weights.read_weights("x", "deeplab_tf1_nzp")
