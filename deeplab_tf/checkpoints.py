@@ -23,6 +23,7 @@ import tensorflow as tf
 from deeplab_tf.config import Recipe, differences, from_json, to_json
 from deeplab_tf.data.spec import DatasetSpec
 from deeplab_tf.files import write_text
+from deeplab_tf.optimization import Momentum
 
 
 class Checkpointer:
@@ -36,7 +37,7 @@ class Checkpointer:
         self,
         workdir: str,
         model: keras.Model,
-        optimizer: tf.Module | None = None,
+        optimizer: Momentum | None = None,
         max_to_keep: int = 5,
     ):
         """Nothing is written or read yet.
@@ -53,7 +54,7 @@ class Checkpointer:
         self._max_to_keep = max_to_keep
         parts = {"model": model}
         if optimizer is not None:
-            parts["optimizer"] = optimizer
+            parts["optimizer_slots"] = optimizer.slots
             # Keras does not track these with the model; a dropout that began anew would make
             # another run of a resumed one.
             generators = (getattr(layer, "seed_generator", None) for layer in model.layers)

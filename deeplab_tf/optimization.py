@@ -64,18 +64,20 @@ def learning_rate_factors(
     return factors
 
 
-class Momentum(tf.Module):
+class Momentum:
     """SGD with momentum: v <- momentum * v + g, w <- w - rate * v.
 
     Both papers' released code keeps the rate out of v (TensorFlow 1's MomentumOptimizer, torch's
     SGD); Keras' SGD multiplies it in, which differs as soon as the rate changes. `apply` is
     called in replica context with gradients that are already reduced, so every replica makes
     the same update and nothing is summed twice.
+
+    Attributes:
+      slots: v, a tf.Variable for each of the variables: the state that a checkpoint holds.
     """
 
     def __init__(self, variables: Sequence[keras.Variable], momentum: float):
         """Makes a slot for each variable; call it in the scope of the variables' strategy."""
-        super().__init__(name="momentum")
         self._momentum = momentum
         self._variables = [variable.value for variable in variables]
         self.slots = [
