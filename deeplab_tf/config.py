@@ -123,7 +123,7 @@ class TrainConfig:
         " all: every parameter (FastFCN's code)",
     )
     lr_multipliers: tuple[tuple[str, float], ...] = _field(
-        (), "rate factors by layer-name prefix, e.g. decoder:10,logits:10"
+        (), "rate factors by prefix of layer/weight, e.g. decoder_:10,logits/bias:2"
     )
     loss: str = _field("cross_entropy", "loss of a pixel")
     loss_normalization: Literal["global", "replica"] = _field(

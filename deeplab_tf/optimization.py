@@ -40,26 +40,27 @@ def decayed_weights(model: keras.Model, weight_decay_on: str) -> list[keras.Vari
 def learning_rate_factors(
     model: keras.Model, lr_multipliers: Sequence[tuple[str, float]]
 ) -> list[float]:
-    """A factor for each of `model.trainable_variables`, 1 unless its layer's prefix is listed.
+    """A factor for each of `model.trainable_variables`, 1 unless a prefix of its name is listed.
 
     Args:
       model: the network.
-      lr_multipliers: (layer-name prefix, factor); the longest prefix that fits counts.
+      lr_multipliers: (prefix of 'layer/weight', factor), e.g. ("decoder_", 10.0) or, as released
+        for DeepLab, ("logits/bias", 2.0); the longest prefix that fits counts.
 
     Raises:
-      ValueError: a prefix fits no trainable layer.
+      ValueError: a prefix fits no trainable weight.
     """
-    owner = {id(w): layer.name for layer in model.layers for w in layer.trainable_weights}
+    names = {id(w): f"{layer.name}/{w.name}" for layer in model.layers for w in layer.weights}
     factors, unused = [], {prefix for prefix, _ in lr_multipliers}
     for variable in model.trainable_variables:
-        fitting = [(p, f) for p, f in lr_multipliers if owner[id(variable)].startswith(p)]
+        fitting = [(p, f) for p, f in lr_multipliers if names[id(variable)].startswith(p)]
         unused -= {prefix for prefix, _ in fitting}
         factors.append(max(fitting, key=lambda row: len(row[0]))[1] if fitting else 1.0)
     if unused:
-        parts = sorted({name.split("_")[0] for name in owner.values()})
+        parts = sorted({name.split("/")[0].split("_")[0] for name in names.values()})
         raise ValueError(
-            f"train.lr_multipliers: no trainable layer begins with {sorted(unused)};"
-            f" layers begin with {', '.join(parts)}."
+            f"train.lr_multipliers: no trainable weight begins with {sorted(unused)};"
+            f" weights begin with {', '.join(parts)}."
         )
     return factors
 

@@ -1,5 +1,7 @@
 """The network: shapes, output strides, input sizes, and what a builder may not change."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -46,23 +48,71 @@ def test_backbone_has_the_promised_strides(name):
         assert strides == [4, 4, 8, min(16, output_stride), output_stride]
 
 
-@pytest.mark.parametrize("size", [(64, 64), (65, 97)])
-def test_output_stride_8_and_16_subsampled_equal_32(size):
+# MobileNetV2 pads by TensorFlow's SAME, which puts a strided tap elsewhere for even sizes than for
+# odd ones, so that its grids coincide for sizes of the form 32k + 1 alone.
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("mobilenet_v2_tiny", (65, 97)),
+        ("resnet_tiny", (65, 97)),
+        ("xception_tiny", (65, 97)),
+        ("xception_tiny", (64, 96)),
+        ("xception_tiny", (51, 90)),
+    ],
+)
+def test_output_stride_8_and_16_subsampled_equal_32(name, size):
     models = {}
     for output_stride in (8, 16, 32):
         image = keras.Input((None, None, 3))
-        features = build_backbone("mobilenet_v2_tiny", image, output_stride=output_stride)
+        # Multi-grid is relative to the output stride's own rate and so no part of this.
+        grid = None if name.startswith("mobilenet") else (1, 1, 1)
+        features = build_backbone(name, image, output_stride=output_stride, multi_grid=grid)
         models[output_stride] = keras.Model(image, features.conv5)
         _copy_weights(models[8], models[output_stride])
-    x = _image(*size)
-    dense8, dense16, coarse = (models[s](x, training=False).numpy() for s in (8, 16, 32))
-    # TensorFlow's SAME padding puts a strided tap elsewhere for even sizes than for odd ones, so
-    # the grids coincide for sizes of the form 32k + 1 alone.
-    if size == (65, 97):
-        np.testing.assert_allclose(dense8[:, ::4, ::4], coarse, atol=1e-5)
-        np.testing.assert_allclose(dense16[:, ::2, ::2], coarse, atol=1e-5)
-    else:
-        assert dense8.shape[1] == 8 and dense16.shape[1] == 4 and coarse.shape[1] == 2
+    dense8, dense16, coarse = (models[s](_image(*size), training=False) for s in (8, 16, 32))
+    scale = np.abs(coarse).max()
+    assert scale > 0
+    np.testing.assert_allclose(dense8[:, ::4, ::4], coarse, atol=1e-5 * scale)
+    np.testing.assert_allclose(dense16[:, ::2, ::2], coarse, atol=1e-5 * scale)
+
+
+def test_multi_grid_multiplies_the_last_rates():
+    def rates(name, **options):
+        image = keras.Input((64, 64, 3))
+        model = keras.Model(image, build_backbone(name, image, **options).conv5)
+        return [
+            layer.dilation_rate[0]
+            for layer in model.layers
+            if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D))
+            and layer.kernel_size == (3, 3)
+        ]
+
+    # code: conv5's units of ResNet-50 run at twice (1, 2, 4) for output stride 16
+    assert rates("resnet50", output_stride=16)[-4:] == [1, 2, 4, 8]
+    assert rates("resnet50", output_stride=8)[-4:] == [2, 4, 8, 16]
+    assert rates("resnet50", output_stride=16, multi_grid=(1, 1, 1))[-3:] == [2, 2, 2]
+    # code: exit_flow/block1 runs at rate 1, block2 at 2
+    assert rates("xception_tiny", output_stride=16)[-6:] == [1, 1, 1, 2, 2, 2]
+    assert rates("xception_tiny", output_stride=8)[-6:] == [2, 2, 2, 4, 4, 4]
+    assert rates("xception_tiny", output_stride=16, multi_grid=(1, 2, 4))[-3:] == [2, 4, 8]
+    with pytest.raises(ValueError, match="mobilenet_v2_tiny has no multi-grid"):
+        rates("mobilenet_v2_tiny", output_stride=16, multi_grid=(1, 2, 4))
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_weights_are_those_of_the_manifest(name, request, root):
+    """A renamed or reshaped weight would make every checkpoint of the backbone unreadable."""
+    image = keras.Input((64, 64, 3))
+    model = keras.Model(image, build_backbone(name, image, output_stride=16).conv5)
+    shapes = {n: list(w.shape) for n, w in weights_by_name(model).items()}
+    lines = ",\n".join(f"{json.dumps(n)}: {json.dumps(s)}" for n, s in sorted(shapes.items()))
+    path = root / "tests" / "expected" / f"{name}.json"
+    if request.config.getoption("accept"):
+        path.write_text(f"{{\n{lines}\n}}\n")
+    assert json.loads(path.read_text()) == shapes, (
+        "names or shapes of weights changed; if they shall, run this test with --accept and commit"
+        f" {path.name}"
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 50), (64, 64), (127, 65)])

@@ -1,5 +1,7 @@
 """Learning rate, weight decay, rate factors and SGD."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -45,15 +47,34 @@ def test_everything_decays_in_fastfcns_protocol():
 def test_longest_prefix_decides_the_rate_factor():
     model = _model()
     factors = optimization.learning_rate_factors(
-        model, [("backbone_", 0.1), ("backbone_block0", 0.5), ("logits", 10.0)]
+        model, [("backbone_", 0.1), ("backbone_block0", 0.5), ("logits/bias", 2.0)]
     )
     by_path = {v.path: f for v, f in zip(model.trainable_variables, factors, strict=True)}
     assert by_path["backbone_conv/kernel"] == 0.1
     assert by_path["backbone_block0_depthwise/kernel"] == 0.5
-    assert by_path["logits/bias"] == 10.0
+    assert by_path["logits/bias"] == 2.0
+    assert by_path["logits/kernel"] == 1.0
     assert by_path["aspp_conv0/kernel"] == 1.0
 
 
 def test_prefix_of_no_layer_is_refused():
-    with pytest.raises(ValueError, match=r"no trainable layer begins with \['head'\]; .*backbone"):
+    with pytest.raises(ValueError, match=r"no trainable weight begins with \['head'\]; .*backbone"):
         optimization.learning_rate_factors(_model(), [("head", 10.0)])
+
+
+def test_poly_rates_equal_the_released_codes(shared_dir):
+    cases = json.loads((shared_dir / "reference" / "deeplab" / "x3_lr_poly.json").read_text())
+    compared = 0
+    for case in cases:
+        config = case["config"]
+        if config["slow"] or "end" in config:
+            continue  # a slow start, and an end other than 0, are not offered
+        for step, rate in case["step_lr"]:
+            ours = optimization.poly_learning_rate(
+                step, base_lr=config["base"], total_steps=config["steps"], power=case["power"]
+            )
+            # The released code computes 1 - step / steps in float32.
+            assert ours == pytest.approx(rate, rel=2e-3, abs=1e-12)
+            assert step > 0.9 * config["steps"] or ours == pytest.approx(rate, rel=1e-5)
+            compared += 1
+    assert compared >= 10

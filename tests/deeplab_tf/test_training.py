@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +22,7 @@ from deeplab_tf.data import shapes
 from deeplab_tf.losses import masked_cross_entropy
 from deeplab_tf.model import DeepLabV3Plus
 from deeplab_tf.optimization import Momentum, decayed_weights, learning_rate_factors
-from deeplab_tf.weights import fit_weights, weights_by_name
+from deeplab_tf.weights import fit_released, fit_weights, weights_by_name
 
 _MODEL = DeepLabV3Plus(
     backbone="mobilenet_v2_tiny",
@@ -126,6 +128,71 @@ def test_two_replicas_with_sync_bn_equal_one_large_batch():
         for name, value in whole[2].items():
             scale = max(1.0, np.abs(value).max())
             np.testing.assert_allclose(mine[2][name], value, atol=error * scale, err_msg=name)
+
+
+def test_three_steps_equal_the_released_codes(shared_dir):
+    directory = shared_dir / "reference" / "deeplab"
+    expected = json.loads((directory / "x5_train.json").read_text())["bn_on"]
+    rule_file = importlib.util.spec_from_file_location("weight_rule", directory / "weight_rule.py")
+    rule = importlib.util.module_from_spec(rule_file)
+    rule_file.loader.exec_module(rule)
+    final = np.load(directory / "x5_train_bn_on.npz")
+    config = DeepLabV3Plus(
+        backbone="mobilenet_v2_dm05", atrous_rates=(), decoder=False, separable=False, dropout=0.0
+    )
+    model = config.build(5, auxiliary=True)
+    variables = json.loads((directory / "15_mobilenet_v2_dm05_os16.json").read_text())["variables"]
+    shapes = {v["name"]: v["shape"] for v in variables}
+    for name, shape in shapes.items():
+        if name.startswith("logits/"):
+            shape[-1] = 5
+    start = {name: rule.make_weight(name, shape) for name, shape in shapes.items()}
+    fit_released(model, start)
+    optimizer = Momentum(model.trainable_variables, 0.9)
+    decayed = decayed_weights(model, "kernels")
+    pixel_loss = functools.partial(masked_cross_entropy, ignore_label=255)
+    # The image-pooling branch normalizes over two pixels, which makes the network's training
+    # ill-conditioned: another 1e-8 in epsilon moves the third loss by 6e-3.
+    for i, (step, tolerance) in enumerate(zip(expected["steps"], (1e-6, 1e-4, 1e-2), strict=True)):
+        l2 = expected["weight_decay"] * sum(float(tf.nn.l2_loss(w.value)) for w in decayed)
+        assert l2 == pytest.approx(step["l2"], rel=1e-5)
+        result = training.train_step(
+            model,
+            optimizer,
+            config.losses(pixel_loss),
+            {
+                "image": tf.constant(final["images"][i], tf.float32),
+                "label": tf.constant(final["labels"][i][..., 0], tf.int32),
+            },
+            learning_rate=tf.constant(step["lr"], tf.float32),
+            # code: biases learn at twice the rate
+            factors=learning_rate_factors(model, [("logits/bias", 2.0)]),
+            decayed=decayed,
+            weight_decay=expected["weight_decay"],
+        )
+        assert float(result["loss"]) == pytest.approx(step["ce"], rel=tolerance)
+    weights = weights_by_name(model)
+    for ours, theirs in {
+        "logits/kernel": "logits/semantic/weights",
+        "logits/bias": "logits/semantic/biases",
+        "aspp_conv0/kernel": "aspp0/weights",
+        "aspp_projection_bn/beta": "concat_projection/BatchNorm/beta",
+        "backbone_conv/kernel": "MobilenetV2/Conv/weights",
+    }.items():
+        stored = final["final|" + theirs.replace("/", "|")]
+        first = start[theirs].ravel()[: stored.size]
+        update = weights[ours].numpy().ravel()[: stored.size] - first
+        expected_update = stored - first
+        slope = update @ expected_update / (expected_update @ expected_update)
+        assert slope == pytest.approx(1, abs=0.03), ours
+        assert np.corrcoef(update, expected_update)[0, 1] > 0.97, ours
+    for name in ("MobilenetV2/Conv", "image_pooling", "concat_projection"):
+        layer = {"MobilenetV2/Conv": "backbone_conv", "image_pooling": "aspp_image_pooling"}.get(
+            name, "aspp_projection"
+        )
+        stored = final[f"final|{name.replace('/', '|')}|BatchNorm|moving_variance"]
+        ours = weights[f"{layer}_bn/moving_variance"].numpy()
+        np.testing.assert_allclose(ours, stored, rtol=5e-4, err_msg=name)
 
 
 def _eager_step(label, loss_normalization="global"):
