@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-from absl import flags
+from absl import flags, logging
 
 _DEBUG = flags.DEFINE_bool(
     "debug", False, "show where in the code an error came from", module_name="general"
@@ -89,6 +89,8 @@ def import_tensorflow() -> None:
     meanwhile. They are shown after all if the import fails or if TensorFlow gave up on a GPU, and
     whoever sets TF_CPP_MIN_LOG_LEVEL gets what he asks for.
     """
+    # tensorflow-datasets warns at each dataset that has settings of its own, as all of ours do.
+    logging.set_verbosity(logging.ERROR)
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         import tensorflow as tf
 
