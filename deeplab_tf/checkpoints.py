@@ -211,7 +211,12 @@ def save_recipe(workdir: str, recipe: Recipe) -> None:
                 + "\n  ".join(differing)
                 + "\nuse another workdir, or the settings it was started with."
             )
-    write_text(path, to_json(recipe))
+    try:
+        write_text(path, to_json(recipe))
+    except OSError as error:
+        raise OSError(
+            f"the workdir {workdir} cannot be written: {error}; choose one that can."
+        ) from error
 
 
 def load_recipe(workdir: str, model_configs: Mapping[str, type]) -> Recipe:

@@ -153,6 +153,11 @@ def train(
     spec, source = dataset.spec, dataset.source(recipe.data.train_split)
     total_steps = config.total_steps(len(source), recipe.data.batch_size)
     pixel_loss = functools.partial(pixel_loss, ignore_label=spec.ignore_label)
+    if check_data and not checkpoints.has_checkpoints(workdir):
+        say(f"checking {sum(map(len, dataset.sources.values()))} examples of {spec.name}")
+        report = check_dataset(dataset)
+        say(report.text())
+        report.raise_if_bad()
 
     # Model and optimizer
     keras.utils.set_random_seed(config.seed)
@@ -168,14 +173,8 @@ def train(
     start_step = checkpointer.restore()
     if start_step:
         say(f"resuming at step {start_step} of {total_steps}")
-    else:
-        if check_data:
-            say(f"checking {sum(map(len, dataset.sources.values()))} examples of {spec.name}")
-            report = check_dataset(dataset)
-            say(report.text())
-            report.raise_if_bad()
-        if init_model is not None:
-            _start_from(recipe, spec, source, model, init_model, say)
+    elif init_model is not None:
+        _start_from(recipe, spec, source, model, init_model, say)
     if start_step >= total_steps:
         say(f"{workdir} is trained to its end, step {start_step}")
         return _outside_strategy(recipe, spec.num_classes, model)

@@ -155,6 +155,13 @@ def test_recipe_of_another_run_is_refused_field_by_field(tmp_path):
     assert checkpoints.load_recipe(str(tmp_path), _CONFIGS) == _RECIPE
 
 
+def test_workdir_that_cannot_be_written_is_refused_by_name(tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    workdir = str(tmp_path / "file" / "run")
+    with pytest.raises(OSError, match=r"the workdir .*file/run cannot be written: .*Not a dir"):
+        checkpoints.save_recipe(workdir, _RECIPE)
+
+
 def test_recipe_may_change_until_something_was_trained(tmp_path):
     checkpoints.save_recipe(str(tmp_path), _RECIPE)
     other = dataclasses.replace(_RECIPE, train=dataclasses.replace(_RECIPE.train, base_lr=0.5))
