@@ -305,6 +305,30 @@ def test_run_leaves_what_its_user_looks_for(photos, tmp_path):
     np.testing.assert_array_equal(model.predict(image, verbose=0), again.predict(image, verbose=0))
 
 
+def test_run_on_two_replicas_resumes_on_one(photos, tmp_path):
+    """Training, evaluating, saving and restoring under a strategy of two devices."""
+    model = dataclasses.replace(_MODEL, dropout=0.0)  # drawn by each replica for itself
+    recipe = _recipe(photos, steps=4, model=model)
+    devices = dataclasses.replace(recipe.train, devices=("CPU:0", "CPU:1"))
+    on_two = dataclasses.replace(recipe, train=devices)
+    told = []
+    training.train(on_two, workdir=str(tmp_path / "two"), check_data=False, say=told.append)
+    assert any("4 steps of batch 4 on 2 replica(s)" in line for line in told)
+    for name in ("ckpt-4.index", "ckpt-4.data-00000-of-00001"):
+        (tmp_path / "two" / "checkpoints" / name).unlink()
+    told.clear()
+    training.train(recipe, workdir=str(tmp_path / "two"), check_data=False, say=told.append)
+    assert told[0] == "resuming at step 2 of 4"
+    training.train(recipe, workdir=str(tmp_path / "one"), check_data=False, say=told.append)
+    losses = []
+    for name in ("one", "two"):
+        rows = (tmp_path / name / "metrics.csv").read_text().splitlines()[1:]
+        losses.append([float(row.split(",")[1]) for row in rows if row.split(",")[1]])
+    assert len(losses[0]) == 4
+    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-2)
+    np.testing.assert_allclose(losses[1][0], losses[0][0], rtol=1e-5)
+
+
 def test_non_finite_loss_stops_the_run_and_keeps_the_checkpoint(photos, tmp_path):
     recipe = _recipe(photos, steps=20, base_lr=1e30, eval_every=100, save_every=1)
     with pytest.raises(FloatingPointError, match="not finite at step [2-4] ") as caught:
