@@ -115,9 +115,9 @@ def _checkpoint_prefix(path: str) -> str:
 
     if os.path.isdir(path):
         indices = [name for name in sorted(os.listdir(path)) if name.endswith(".index")]
+        if len(indices) == 1:  # whatever the file 'checkpoint' says, which may be of another place
+            return os.path.join(path, indices[0].removesuffix(".index"))
         latest = tf.train.latest_checkpoint(path)
-        if latest is None and len(indices) == 1:
-            latest = os.path.join(path, indices[0].removesuffix(".index"))
         if latest is None:
             raise FileNotFoundError(
                 f"{path} must hold one checkpoint, or a file 'checkpoint' that names one; it has"
