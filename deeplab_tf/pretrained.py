@@ -49,9 +49,19 @@ def from_checkpoint(
         raise ValueError(
             f"{path} holds a backbone alone; say num_classes, and its head starts anew."
         )
-    model = config.build(num_classes or released_classes)
-    whole = released_classes is not None and num_classes in (None, released_classes)
-    report = weights.fit_released(model, released, partial=not whole)
+    if num_classes in (None, released_classes):
+        model = config.build(released_classes)
+        report = weights.fit_released(model, released)
+    elif released_classes is None:
+        model = config.build(num_classes)
+        report = weights.fit_released(model, released, partial=True)
+    else:
+        # Filled whole first, so that a file with anything but its classifier amiss is refused.
+        whole = config.build(released_classes)
+        weights.fit_released(whole, released)
+        model = config.build(num_classes)
+        arrays = {name: weight.numpy() for name, weight in weights.weights_by_name(whole).items()}
+        report = weights.fit_weights(model, arrays, partial=True)
     if say is not None:
         say(report.text())
     return model

@@ -156,8 +156,8 @@ def train(
     if check_data and not checkpoints.has_checkpoints(workdir):
         say(f"checking {sum(map(len, dataset.sources.values()))} examples of {spec.name}")
         report = check_dataset(dataset)
-        say(report.text())
         report.raise_if_bad()
+        say(report.text())
 
     # Model and optimizer
     keras.utils.set_random_seed(config.seed)

@@ -120,6 +120,12 @@ def test_other_number_of_classes_makes_a_new_classifier_alone(tmp_path):
     np.testing.assert_array_equal(kernel, _released()["concat_projection/weights"])
 
 
+def test_new_classifier_does_not_excuse_a_missing_head(tmp_path):
+    prefix = _write_checkpoint(tmp_path, _without(_released(), "aspp0/weights"))
+    with pytest.raises(ValueError, match=r"1 missing \(- aspp_conv0/kernel\)"):
+        deeplab_tf.from_checkpoint(prefix, num_classes=7)
+
+
 def test_backbone_alone_needs_a_number_of_classes(tmp_path):
     arrays = {n: a for n, a in _released().items() if n.startswith("MobilenetV2/")}
     prefix = _write_checkpoint(tmp_path, arrays)
