@@ -29,6 +29,15 @@ def truncated_normal(stddev: float) -> keras.initializers.Initializer:
     return keras.initializers.TruncatedNormal(stddev=stddev)
 
 
+def per_channel(rgb: tuple[float, float, float], channels: int) -> list[float]:
+    """Constants of RGB, such as its mean, for images of any number of channels (ours).
+
+    A channel beyond RGB, and each of fewer than three, has the mean of the three constants.
+    """
+    mean = sum(rgb) / 3
+    return [*rgb, *[mean] * (channels - 3)] if channels >= 3 else [mean] * channels
+
+
 def batch_norm(x: keras.KerasTensor, norm: NormConfig, name: str) -> keras.KerasTensor:
     """Normalizes [N, h, w, C]; the layer is called `name`."""
     return BatchNorm(

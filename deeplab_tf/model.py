@@ -35,7 +35,13 @@ class DeepLabV3Plus:
     aspp_channels: int = _field(256, "filters of ASPP's branches and projection")
     decoder: bool = _field(True, "the decoder of Fig. 2; without it DeepLabv3")
     low_level_channels: int = _field(48, "channels of the reduced low-level features (Tab. 1)")
-    decoder_channels: int = _field(256, "filters of the decoder's two 3x3 convolutions (Tab. 2)")
+    decoder_features: tuple[Literal["conv3", "conv2"], ...] = _field(
+        ("conv2",),
+        "backbone features the decoder reads; conv3,conv2: gradually, each by 2 (Tab. 2)",
+    )
+    decoder_convs: tuple[tuple[int, int], ...] = _field(
+        ((3, 256), (3, 256)), "kernel size and filters of the decoder's convolutions (Tab. 2)"
+    )
     separable: bool = _field(True, "atrous separable convolutions in ASPP and decoder (Tab. 5)")
     decoder_separable: bool | None = _field(None, "the same for the decoder alone; none: as ASPP")
     dropout: float = _field(0.1, "share of the encoder's output dropped in training (code)")
@@ -57,9 +63,19 @@ class DeepLabV3Plus:
             raise ValueError(
                 f"multi_grid must be three factors of 1 or more; got {self.multi_grid}."
             )
-        for name in ("aspp_channels", "low_level_channels", "decoder_channels"):
+        for name in ("aspp_channels", "low_level_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        if self.decoder_features not in (("conv2",), ("conv3", "conv2"), ("conv3",)):
+            raise ValueError(
+                "decoder_features must be conv2, conv3 or conv3,conv2, the coarser first;"
+                f" got {','.join(self.decoder_features) or 'none'}."
+            )
+        if not self.decoder_convs or any(k not in (1, 3) or c < 1 for k, c in self.decoder_convs):
+            raise ValueError(
+                "decoder_convs must be one or more pairs of kernel size 1 or 3 and filters, at"
+                f" least 1; got {self.decoder_convs}."
+            )
         if self.atrous_rates is not None and min(self.atrous_rates, default=1) < 1:
             raise ValueError(f"atrous_rates must be at least 1; got {self.atrous_rates}.")
 
@@ -87,7 +103,8 @@ class DeepLabV3Plus:
           auxiliary: return a dict {"logits": ...}, the form that training reads.
 
         Returns:
-          A keras.Model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, num_classes] float32.
+          A keras.Model: image [N, H, W, channels] 0..255, RGB if there are 3 -> logits
+          [N, H, W, num_classes] float32.
 
         Raises:
           ValueError: num_classes is below 2, or the backbone is unknown.
@@ -125,16 +142,16 @@ class DeepLabV3Plus:
             dropout=self.dropout,
             norm=norm,
         )
-        if self.decoder:
+        separable = self.separable if self.decoder_separable is None else self.decoder_separable
+        for level in self.decoder_features if self.decoder else ():
             x = deeplab_decoder(
                 x,
-                features.low_level_features,
+                features.low_level_features if level == "conv2" else features.conv3,
                 low_level_channels=self.low_level_channels,
-                convs=((3, self.decoder_channels), (3, self.decoder_channels)),
-                separable=(
-                    self.separable if self.decoder_separable is None else self.decoder_separable
-                ),
+                convs=self.decoder_convs,
+                separable=separable,
                 norm=norm,
+                name="decoder" if level == "conv2" else "decoder_conv3",
             )
         logits = classifier(x, num_classes, name="logits")
         logits = ResizeLike(name="logits_resize", dtype="float32")([logits, image])

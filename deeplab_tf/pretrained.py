@@ -18,7 +18,9 @@ def from_checkpoint(
     source: str = "deeplab_tf1",
     output_stride: Literal[8, 16, 32] = 16,
     multi_grid: tuple[int, int, int] | None = None,
+    atrous_rates: tuple[int, ...] | None = None,
     num_classes: int | None = None,
+    input_channels: int = 3,
     say: Callable[[str], None] | None = None,
 ) -> keras.Model:
     """Builds and fills the network that a released file of weights belongs to.
@@ -30,12 +32,15 @@ def from_checkpoint(
       source: what it is, a key of `weights.WEIGHT_SOURCES`.
       output_stride: input pixels per pixel of the encoder's output; not part of the weights.
       multi_grid: likewise; None: the released code's for the backbone.
+      atrous_rates: likewise, of the branches that the file has; None: tied to the output stride.
       num_classes: None: the file's. Another number makes a new classifier; a file without one,
         as of ImageNet, needs a number and gets a new head.
+      input_channels: of the images. The first kernel is adapted to any number but the 3 of RGB, see
+        `weights.adapt_input_channels`.
       say: takes the report of what was loaded.
 
     Returns:
-      A keras.Model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K] float32.
+      A keras.Model: image [N, H, W, input_channels] 0..255 -> logits [N, H, W, K] float32.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -43,23 +48,28 @@ def from_checkpoint(
         missing or of another shape, or num_classes is needed.
     """
     config, released_classes, released = recognise(
-        path, source=source, output_stride=output_stride, multi_grid=multi_grid
+        path,
+        source=source,
+        output_stride=output_stride,
+        multi_grid=multi_grid,
+        atrous_rates=atrous_rates,
     )
+    input_shape = (None, None, input_channels)
     if num_classes is None and released_classes is None:
         raise ValueError(
             f"{path} holds a backbone alone; say num_classes, and its head starts anew."
         )
     if num_classes in (None, released_classes):
-        model = config.build(released_classes)
+        model = config.build(released_classes, input_shape)
         report = weights.fit_released(model, released)
     elif released_classes is None:
-        model = config.build(num_classes)
+        model = config.build(num_classes, input_shape)
         report = weights.fit_released(model, released, partial=True)
     else:
         # Filled whole first, so that a file with anything but its classifier amiss is refused.
-        whole = config.build(released_classes)
+        whole = config.build(released_classes, input_shape)
         weights.fit_released(whole, released)
-        model = config.build(num_classes)
+        model = config.build(num_classes, input_shape)
         arrays = {name: weight.numpy() for name, weight in weights.weights_by_name(whole).items()}
         report = weights.fit_weights(model, arrays, partial=True)
     if say is not None:
@@ -73,6 +83,7 @@ def recognise(
     source: str = "deeplab_tf1",
     output_stride: Literal[8, 16, 32] = 16,
     multi_grid: tuple[int, int, int] | None = None,
+    atrous_rates: tuple[int, ...] | None = None,
 ) -> tuple[DeepLabV3Plus, int | None, dict]:
     """What `from_checkpoint` would build; arguments and errors as there.
 
@@ -80,6 +91,6 @@ def recognise(
       (the network's options, its number of classes or None, its arrays by released name).
     """
     released = weights.read_weights(path, source)
-    arguments, num_classes = deeplab_tf1.recognise(released)
+    arguments, num_classes = deeplab_tf1.recognise(released, atrous_rates=atrous_rates)
     config = DeepLabV3Plus(output_stride=output_stride, multi_grid=multi_grid, **arguments)
     return config, num_classes, released

@@ -15,7 +15,7 @@ _QUICKSTART = Recipe(
         atrous_rates=(1, 2, 4),  # the feature map is 8x8 pixels; 6 would leave it
         aspp_channels=64,
         low_level_channels=24,
-        decoder_channels=64,
+        decoder_convs=((3, 64), (3, 64)),
         batch_norm_momentum=0.97,  # hundreds of steps, not tens of thousands
     ),
     data=DataConfig(

@@ -8,7 +8,7 @@ from typing import Literal
 import keras
 
 from deeplab_tf.backbones.features import Features, StrideToRate
-from deeplab_tf.layers import NormConfig, batch_norm, conv, relu
+from deeplab_tf.layers import NormConfig, batch_norm, conv, per_channel, relu
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,9 +95,8 @@ def build(
 
 def _stem(spec: ResNetSpec, image: keras.KerasTensor, norm: NormConfig) -> keras.KerasTensor:
     if spec.stem == "7x7":
-        x = keras.layers.Rescaling(
-            1.0, offset=[-mean for mean in _MEAN_RGB], name="backbone_rescale"
-        )(image)
+        offset = [-mean for mean in per_channel(_MEAN_RGB, image.shape[-1])]
+        x = keras.layers.Rescaling(1.0, offset=offset, name="backbone_rescale")(image)
         convs = [("conv1", 7, spec.width, 2)]
     else:
         x = keras.layers.Rescaling(2 / 255, offset=-1.0, name="backbone_rescale")(image)

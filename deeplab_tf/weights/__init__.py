@@ -9,11 +9,17 @@ import numpy as np
 
 from deeplab_tf.config import lookup
 from deeplab_tf.weights import deeplab_tf1
-from deeplab_tf.weights.fit import FitReport, fit_weights, weights_by_name
+from deeplab_tf.weights.fit import (
+    FitReport,
+    adapt_input_channels,
+    fit_weights,
+    weights_by_name,
+)
 
 __all__ = [
     "WEIGHT_SOURCES",
     "FitReport",
+    "adapt_input_channels",
     "fit_released",
     "fit_weights",
     "load_weights",

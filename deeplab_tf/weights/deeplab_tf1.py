@@ -45,6 +45,7 @@ _SCOPES: tuple[tuple[str, str], ...] = (
     # slim's `repeat` numbers from 1 below the first one's scope.
     (r"decoder_conv0", "decoder/decoder_conv0/decoder_conv0_1"),
     (r"decoder_conv1", "decoder/decoder_conv0/decoder_conv0_2"),
+    (r"decoder_conv2", "decoder/decoder_conv0/decoder_conv0_3"),
     (r"logits", "logits/semantic"),
 )
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -157,20 +158,24 @@ def read_frozen_graph(path: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def recognise(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int | None]:
+def recognise(
+    arrays: Mapping[str, np.ndarray], *, atrous_rates: tuple[int, ...] | None = None
+) -> tuple[dict[str, Any], int | None]:
     """The DeepLabV3Plus arguments and the number of classes that the arrays belong to.
 
     What names cannot tell, the output stride and the multi-grid, is left to its default.
 
     Args:
       arrays: variable name in the released code -> array.
+      atrous_rates: of ASPP's 3x3 branches if there are any; None: tied to the output stride.
 
     Returns:
       (arguments of model.DeepLabV3Plus, num_classes). A backbone alone, as trained on ImageNet,
       gives ({"backbone": ...}, None).
 
     Raises:
-      ValueError: the names are those of no network known here.
+      ValueError: the names are those of no network known here, or there are neither 0 nor 3 atrous
+        branches and no rates are given.
     """
     root, logits = _root(arrays), arrays.get("logits/semantic/weights")
     if root is None:
@@ -190,19 +195,45 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int | N
             backbone += "_7x7"
     if logits is None:
         return {"backbone": backbone}, None
-    branches = [int(match[1]) for name in arrays if (match := re.match(r"aspp([1-9])[_/]", name))]
+    branches = {match[1] for name in arrays if (match := re.match(r"aspp([1-9])[_/]", name))}
+    if len(branches) not in (0, 3) and atrous_rates is None:
+        raise ValueError(
+            f"these weights have {len(branches)} atrous branches; say their rates (atrous_rates)."
+        )
     arguments = {
         "backbone": backbone,
-        "atrous_rates": None if branches else (),
+        "atrous_rates": atrous_rates if branches else (),
         "image_pooling": "image_pooling/weights" in arrays,
         "decoder": any(name.startswith("decoder/") for name in arrays),
         "separable": any(re.match(r"aspp\d_depthwise/", name) for name in arrays),
     }
+    if "concat_projection/weights" in arrays:
+        arguments["aspp_channels"] = arrays["concat_projection/weights"].shape[-1]
     if arguments["decoder"]:
-        plain = "decoder/decoder_conv0/decoder_conv0_1/weights" in arrays
-        arguments["decoder_separable"] = not plain
-        arguments["low_level_channels"] = arrays["decoder/feature_projection0/weights"].shape[-1]
+        arguments.update(_decoder_arguments(arrays))
     return arguments, logits.shape[-1]
+
+
+def _decoder_arguments(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What DeepLabV3Plus has to know of a decoder; what is missing shows when weights are fit."""
+    arguments = {}
+    if "decoder/feature_projection0/weights" in arrays:
+        channels = arrays["decoder/feature_projection0/weights"].shape[-1]
+        arguments["low_level_channels"] = channels
+    convs = {}
+    for name, array in arrays.items():
+        match = re.fullmatch(
+            r"decoder/decoder_conv(\d+)(_pointwise|/decoder_conv0_(\d))/weights", name
+        )
+        if match:
+            plain = match[3] is not None
+            arguments["decoder_separable"] = not plain
+            index = int(match[3]) - 1 if plain else int(match[1])
+            convs[index] = (array.shape[0] if plain else 3, array.shape[-1])
+    if convs:
+        known = next(iter(convs.values()))
+        arguments["decoder_convs"] = tuple(convs.get(i, known) for i in range(max(convs) + 1))
+    return arguments
 
 
 def _root(names: Collection[str]) -> str | None:

@@ -19,11 +19,13 @@ class FitReport:
     missing: tuple[str, ...]  # weights of the model without an array: left as initialized
     misfit: tuple[str, ...]  # weights whose array has another shape: left as initialized
     unused: tuple[str, ...]  # arrays without a weight
+    adapted: tuple[str, ...] = ()  # loaded into another number of input channels
 
     def text(self) -> str:
         """A few lines for the console."""
         lines = [f"loaded {len(self.loaded)} weights"]
         for what, names in (
+            ("adapted to the images' number of channels", self.adapted),
             ("newly initialized, not in the source", self.missing),
             ("newly initialized, other shape in the source", self.misfit),
             ("left over in the source", self.unused),
@@ -45,6 +47,9 @@ def fit_weights(
 ) -> FitReport:
     """Assigns each array to the weight of its name. Nothing is assigned if the fit is bad.
 
+    The first kernel of a model for images of other than 3 channels is made from the RGB one by
+    `adapt_input_channels`.
+
     Args:
       model: to fill.
       arrays: 'layer/weight' -> array.
@@ -59,6 +64,7 @@ def fit_weights(
         (with `partial`: only if that concerns the backbone). The message has both lists.
     """
     weights = weights_by_name(model)
+    arrays, adapted = _with_stem_of(model, arrays)
     missing = tuple(sorted(weights.keys() - arrays.keys()))
     unused = tuple(sorted(arrays.keys() - weights.keys()))
     shared = sorted(weights.keys() & arrays.keys())
@@ -68,6 +74,7 @@ def fit_weights(
         missing=missing,
         misfit=misfit,
         unused=unused,
+        adapted=adapted,
     )
     problems = missing + misfit + (() if partial else unused)
     if partial:
@@ -83,6 +90,38 @@ def fit_weights(
     for name in report.loaded:
         weights[name].assign(arrays[name])
     return report
+
+
+def adapt_input_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A kernel for RGB as one for images of another number of channels (ours).
+
+    Fewer than 3 channels get an equal share of the sum over RGB each, so that a grey image gives
+    what it gave as three equal channels (where the network scales all three alike). More than 3:
+    the first three are RGB, and the kernel of the others starts at 0, so that the network starts
+    as the one it was.
+
+    Args:
+      kernel: [kh, kw, 3, filters].
+      channels: of the images, at least 1.
+
+    Returns:
+      [kh, kw, channels, filters].
+    """
+    if channels < 3:
+        return np.repeat(kernel.sum(axis=2, keepdims=True) / channels, channels, axis=2)
+    return np.pad(kernel, [(0, 0), (0, 0), (0, channels - 3), (0, 0)])
+
+
+def _with_stem_of(
+    model: keras.Model, arrays: Mapping[str, np.ndarray]
+) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
+    """(the arrays with the first kernel adapted to the model's input, names of what was)."""
+    channels = model.input_shape[-1]
+    stem = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    name = f"{stem.name}/kernel"
+    if channels == 3 or name not in arrays or arrays[name].shape[2:3] != (3,):
+        return arrays, ()
+    return {**arrays, name: adapt_input_channels(arrays[name], channels)}, (name,)
 
 
 def _listed(names) -> str:

@@ -18,8 +18,13 @@ def _image(height: int, width: int) -> np.ndarray:
 
 
 def _tiny(**options) -> DeepLabV3Plus:
-    sizes = {"aspp_channels": 8, "low_level_channels": 4, "decoder_channels": 8}
-    return DeepLabV3Plus(backbone="mobilenet_v2_tiny", **{**sizes, **options})
+    tiny = {
+        "backbone": "mobilenet_v2_tiny",
+        "aspp_channels": 8,
+        "low_level_channels": 4,
+        "decoder_convs": ((3, 8), (3, 8)),
+    }
+    return DeepLabV3Plus(**{**tiny, **options})
 
 
 def _copy_weights(source: keras.Model, target: keras.Model) -> None:
@@ -158,6 +163,66 @@ def test_aspp_options_make_the_layers_they_name():
     assert not any(name.startswith("decoder_") for name in names(decoder=False))
 
 
+# paper: the rows of Tab. 2
+@pytest.mark.parametrize(
+    ("features", "convs"),
+    [
+        (("conv2",), ((3, 256),)),
+        (("conv2",), ((3, 256),) * 2),
+        (("conv2",), ((3, 256),) * 3),
+        (("conv2",), ((3, 128),)),
+        (("conv2",), ((1, 256),)),
+        (("conv3", "conv2"), ((3, 256),)),
+    ],
+)
+@pytest.mark.parametrize("output_stride", [8, 32])
+def test_decoder_has_the_structure_asked_for(features, convs, output_stride):
+    config = _tiny(
+        decoder_features=features, decoder_convs=convs, separable=False, output_stride=output_stride
+    )
+    model = config.build(3, (65, 65, 3))
+    kernels = [
+        tuple(layer.kernel.shape)
+        for layer in model.layers
+        if layer.name.startswith("decoder_") and isinstance(layer, keras.layers.Conv2D)
+    ]
+    expected, size = [], 8  # size: channels of the features that a level refines
+    for low_level in (32 * 4, 24 * 4)[-len(features) :]:  # expanded widths of conv3 and conv2
+        expected.append((1, 1, low_level, 4))
+        for i, (kernel_size, filters) in enumerate(convs):
+            inputs = size + 4 if i == 0 else size
+            expected.append((kernel_size, kernel_size, inputs, filters))
+            size = filters
+    assert sorted(kernels) == sorted(expected)
+    assert model.get_layer("logits").output.shape == (None, 17, 17, 3)
+
+
+def test_gradual_decoder_passes_through_stride_8():
+    model = _tiny(decoder_features=("conv3", "conv2")).build(3, (65, 65, 3))
+    assert model.get_layer("decoder_conv3_concat").output.shape[1] == 9
+    assert model.get_layer("decoder_concat").output.shape[1] == 17
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v2_tiny", "resnet_tiny", "resnet50_7x7"])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_may_have_any_number_of_channels(backbone, channels):
+    config = _tiny(backbone=backbone, decoder=False)
+    rgb, other = config.build(3), config.build(3, (None, None, channels))
+    report = fit_weights(other, {name: w.numpy() for name, w in weights_by_name(rgb).items()})
+    assert len(report.adapted) == 1
+    image = _image(33, 33)
+    if channels == 1:
+        image[...] = image[..., :1]
+        other_image = image[..., :1]
+    else:
+        other_image = np.concatenate([image, 255 - image[..., :1]], axis=-1)
+    expected = rgb(image, training=False).numpy()
+    found = other(other_image, training=False).numpy()
+    # A 7x7 stem centres each colour on its own mean, which one channel cannot do.
+    share = 0.3 if (backbone, channels) == ("resnet50_7x7", 1) else 1e-4
+    np.testing.assert_allclose(found, expected, atol=share * np.abs(expected).max())
+
+
 def test_predict_takes_uint8_images():
     model = _tiny().build(3)
     image = _image(33, 33).round()
@@ -190,6 +255,9 @@ def test_keras_file_round_trip_is_exact(tmp_path):
         ({"atrous_rates": (0,)}, "atrous_rates must be at least 1"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         ({"low_level_channels": 0}, "low_level_channels must be at least 1"),
+        ({"decoder_features": ("conv2", "conv3")}, "the coarser first; got conv2,conv3"),
+        ({"decoder_convs": ((5, 256),)}, "pairs of kernel size 1 or 3 and filters"),
+        ({"decoder_convs": ()}, "one or more pairs"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_built(options, message):

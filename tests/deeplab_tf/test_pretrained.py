@@ -1,5 +1,6 @@
 """Released files: each is recognised and filled whole, or refused with a reason."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,9 +19,9 @@ _MODEL = deeplab_tf.DeepLabV3Plus(
 )
 
 
-def _released(num_classes=4):
+def _released(num_classes=4, config=_MODEL):
     """Arrays by released name, which only `from_checkpoint` has to tell apart again."""
-    model = _MODEL.build(num_classes)
+    model = config.build(num_classes)
     arrays = {}
     for name, weight in weights_by_name(model).items():
         layer, kind = name.split("/")
@@ -72,6 +73,45 @@ def test_checkpoint_is_found_by_prefix_or_file(tmp_path, ending):
     config, num_classes, arrays = pretrained.recognise(prefix + ending)
     assert (config.backbone, config.decoder, num_classes) == ("mobilenet_v2_dm035", False, 4)
     assert arrays.keys() == _released().keys()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"decoder_convs": ((3, 40),), "low_level_channels": 8},
+        {"decoder_convs": ((3, 24), (1, 16), (3, 8)), "decoder_separable": False},
+        {"aspp_channels": 32, "image_pooling": False, "atrous_rates": None, "separable": True,
+         "decoder": False},
+        {"atrous_rates": None, "separable": False, "decoder_separable": True},
+    ],
+)  # fmt: skip
+def test_head_is_recognised_from_names_and_shapes(tmp_path, options):
+    config = dataclasses.replace(_MODEL, **{"decoder": True, "decoder_separable": True, **options})
+    prefix = _write_checkpoint(tmp_path, _released(5, config))
+    found, num_classes, _ = pretrained.recognise(prefix)
+    if not config.decoder:
+        config = dataclasses.replace(config, decoder_separable=None)
+    assert (found, num_classes) == (config, 5)
+    deeplab_tf.from_checkpoint(prefix)
+
+
+def test_unusual_number_of_branches_needs_their_rates(tmp_path):
+    config = dataclasses.replace(_MODEL, atrous_rates=(2, 5))
+    prefix = _write_checkpoint(tmp_path, _released(5, config))
+    with pytest.raises(ValueError, match="have 2 atrous branches; say their rates"):
+        deeplab_tf.from_checkpoint(prefix)
+    model = deeplab_tf.from_checkpoint(prefix, atrous_rates=(2, 5))
+    assert model.get_layer("aspp_conv2").dilation_rate == (5, 5)
+
+
+def test_first_kernel_is_adapted_to_grey_images(tmp_path):
+    told = []
+    prefix = _write_checkpoint(tmp_path, _released())
+    model = deeplab_tf.from_checkpoint(prefix, input_channels=1, say=told.append)
+    assert "adapted to the images' number of channels (1): backbone_conv/kernel" in told[0]
+    kernel = _released()["MobilenetV2/Conv/weights"]
+    found = model.get_layer("backbone_conv").kernel.numpy()
+    np.testing.assert_allclose(found, kernel.sum(axis=2, keepdims=True), atol=1e-6)
 
 
 @pytest.mark.parametrize("complete", [True, False])

@@ -29,7 +29,7 @@ _MODEL = DeepLabV3Plus(
     atrous_rates=(1, 2),
     aspp_channels=8,
     low_level_channels=4,
-    decoder_channels=8,
+    decoder_convs=((3, 8), (3, 8)),
     batch_norm_momentum=0.9,
 )
 

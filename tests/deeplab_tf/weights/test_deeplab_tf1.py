@@ -16,6 +16,7 @@ from deeplab_tf.weights import deeplab_tf1
 
 _FIXTURES = (
     "01_xception_65_os16",
+    "01b_xception_65_os16_513",
     "04_xception_41_os16",
     "05_resnet_v1_101_beta_os16_decoder",
     "06_resnet_v1_50_beta_os16_decoder",
@@ -39,7 +40,7 @@ def _released(shared_dir, fixture):
 
 
 @pytest.mark.parametrize("fixture", _FIXTURES)
-def test_logits_equal_the_released_codes(shared_dir, fixture):
+def test_logits_and_intermediates_equal_the_released_codes(shared_dir, fixture):
     description, arrays, computed = _released(shared_dir, fixture)
     arguments, num_classes = deeplab_tf1.recognise(arrays)
     model = DeepLabV3Plus(output_stride=description["output_stride"], **arguments).build(
@@ -48,12 +49,29 @@ def test_logits_equal_the_released_codes(shared_dir, fixture):
     ours, left_over = deeplab_tf1.to_our_names(arrays, model)
     weights.fit_weights(model, ours)
     assert not left_over
-    before_resize = keras.Model(model.input, model.get_layer("logits").output)
     image = computed["input"][None].astype(np.float32)
-    logits = before_resize(image, training=False).numpy().reshape(computed["logits"].shape)
+    tensors = {
+        "upsampled": model.output,
+        "logits": model.get_layer("logits").output,
+        "backbone": model.get_layer("aspp_conv0").input,
+        "encoder": model.get_layer("aspp_dropout").output,
+    }
+    if arguments["decoder"]:
+        tensors["low"] = model.get_layer("decoder_low_level").input
+    ours = {name: t.numpy() for name, t in keras.Model(model.input, tensors)(image).items()}
+    step = description["outputs"]["logits"]["stored_subsample"]
+    logits = ours["logits"][:, ::step, ::step].reshape(computed["logits"].shape)
     assert np.abs(logits - computed["logits"]).max() <= 1e-4 * computed["logits"].std()
-    label_map = np.argmax(model(image, training=False), axis=-1).reshape(computed["argmax"].shape)
-    assert not np.any((label_map != computed["argmax"]) & (computed["margin"] > 1e-3))
+    second, first = np.sort(ours["upsampled"][0], axis=-1)[..., -2:].transpose(2, 0, 1)
+    label_map = ours["upsampled"][0].argmax(axis=-1)
+    assert not np.any((label_map != computed["argmax"]) & (first - second > 1e-3))
+    for name in {"backbone", "encoder", "low"} & ours.keys():
+        values = ours[name].ravel()
+        difference = [
+            values[:64] - computed[f"{name}_first64"],
+            values[computed[f"{name}_idx"]] - computed[f"{name}_val"],
+        ]
+        assert np.abs(np.concatenate(difference)).max() <= 1e-4 * values.std(), name
 
 
 def _interpreter(path):
@@ -141,6 +159,7 @@ def test_folded_normalization_becomes_one_that_adds_the_bias(tmp_path):
             "image_pooling": True,
             "decoder": False,
             "separable": False,
+            "aspp_channels": 256,
         },
         3,
     )
