@@ -11,7 +11,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from deeplab_tf.atrous import AtrousConv2D
+from deeplab_tf.atrous import AtrousConv2D, AtrousDepthwiseConv2D
 from deeplab_tf.normalization import BatchNorm
 
 
@@ -105,7 +105,8 @@ def depthwise_conv(
 ) -> keras.KerasTensor:
     """3x3 depthwise convolution without bias; arguments and shapes as in `conv`."""
     x, padding = _padded(x, 3, stride, symmetric, name)
-    return keras.layers.DepthwiseConv2D(
+    layer = AtrousDepthwiseConv2D if rate > 1 else keras.layers.DepthwiseConv2D
+    return layer(
         3,
         strides=stride,
         padding=padding,

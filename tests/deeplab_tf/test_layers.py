@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.atrous import AtrousConv2D
+from deeplab_tf.atrous import AtrousConv2D, AtrousDepthwiseConv2D
 from deeplab_tf.layers import (
     NormConfig,
     ResizeLike,
@@ -39,20 +39,34 @@ def test_atrous_convolution_is_equation_1(rate):
     np.testing.assert_allclose(y, _equation_1(x, layer.kernel.numpy(), rate), atol=1e-5)
 
 
-def test_atrous_gradients_equal_keras_layer():
-    x = tf.constant(_ramp(1, 9, 9, 4))
-    options = {"padding": "same", "dilation_rate": 3, "use_bias": False}
-    layers = [AtrousConv2D(4, 3, **options), keras.layers.Conv2D(4, 3, **options)]
+@pytest.mark.parametrize("rate", [2, 3, 6, 7])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_atrous_values_and_gradients_equal_keras_layers(depthwise, dtype, rate):
+    x = tf.constant(_ramp(2, 9, 12, 4))
+    options = {"padding": "same", "dilation_rate": rate, "use_bias": False, "dtype": dtype}
+    if depthwise:
+        layers = [
+            AtrousDepthwiseConv2D(3, **options),
+            keras.layers.DepthwiseConv2D(3, **options),
+        ]
+    else:
+        layers = [AtrousConv2D(4, 3, **options), keras.layers.Conv2D(4, 3, **options)]
     results = []
     for layer in layers:
         layer.build(x.shape)
         layer.set_weights(layers[0].get_weights())
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss = tf.reduce_sum(layer(x) ** 2)
-        results.append(tape.gradient(loss, [x, layer.kernel.value]))
+            y = layer(x)
+            loss = tf.reduce_sum(tf.cast(y, tf.float32) ** 2)
+        results.append([y, *tape.gradient(loss, [x, layer.kernel.value])])
+    tolerance = 1e-4 if dtype == "float32" else 2e-2
     for ours, keras_own in zip(*results, strict=True):
-        np.testing.assert_allclose(ours, keras_own, rtol=1e-4, atol=1e-4)
+        scale = np.abs(tf.cast(keras_own, tf.float32)).max()
+        np.testing.assert_allclose(
+            tf.cast(ours, tf.float32), tf.cast(keras_own, tf.float32), atol=tolerance * scale
+        )
 
 
 @pytest.mark.parametrize("rate", [2, 9])
