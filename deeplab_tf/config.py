@@ -87,6 +87,13 @@ class DataConfig:
         (0.5, 2.0), "smallest and largest factor of random_scale"
     )
     scale_step: float = _field(0.25, "random_scale draws multiples of this; 0: continuous")
+    resize_min_side: int = _field(513, "resize_to_range: the shorter side, pixels")
+    resize_max_side: int | None = _field(
+        513, "resize_to_range: no longer side than this, whatever the shorter becomes; none: any"
+    )
+    resize_factor: int | None = _field(
+        16, "resize_to_range: both sides become multiples of this, plus 1; none: any"
+    )
 
     def __post_init__(self) -> None:
         if self.crop_size < 1:
@@ -101,6 +108,17 @@ class DataConfig:
             )
         if self.scale_step < 0:
             raise ValueError(f"data.scale_step must not be negative; got {self.scale_step}.")
+        if self.resize_min_side < 1:
+            raise ValueError(
+                f"data.resize_min_side must be at least 1 pixel; got {self.resize_min_side}."
+            )
+        if self.resize_max_side is not None and self.resize_max_side < self.resize_min_side:
+            raise ValueError(
+                "data.resize_max_side must be none or at least data.resize_min_side,"
+                f" {self.resize_min_side}; got {self.resize_max_side}."
+            )
+        if self.resize_factor is not None and self.resize_factor < 1:
+            raise ValueError(f"data.resize_factor must be at least 1; got {self.resize_factor}.")
         if not 0 <= self.val_fraction < 1:
             raise ValueError(f"data.val_fraction must be in [0, 1); got {self.val_fraction}.")
         if self.num_examples < 4:
@@ -115,6 +133,15 @@ class TrainConfig:
     epochs: float | None = _field(None, "length of training in passes over the split")
     base_lr: float = _field(0.007, "learning rate at step 0")
     poly_power: float = _field(0.9, "power of the poly schedule base_lr * (1 - step/steps)^power")
+    end_lr: float = _field(0.0, "learning rate that the poly schedule ends at")
+    decay_steps: int | None = _field(
+        None, "length of the poly schedule; none: the steps after the slow start"
+    )
+    slow_start_steps: int = _field(0, "steps before the poly schedule begins")
+    slow_start_lr: float = _field(1e-4, "learning rate of the slow start")
+    burn_in: Literal["constant", "linear"] = _field(
+        "constant", "slow start at slow_start_lr, or rising from it to base_lr"
+    )
     momentum: float = _field(0.9, "momentum of SGD")
     weight_decay: float = _field(4e-5, "factor of the L2 term sum(w^2) / 2")
     weight_decay_on: Literal["kernels", "all"] = _field(
@@ -126,6 +153,15 @@ class TrainConfig:
         (), "rate factors by prefix of layer/weight, e.g. decoder_:10,logits/bias:2"
     )
     loss: str = _field("cross_entropy", "loss of a pixel")
+    class_weights: tuple[float, ...] = _field(
+        (), "factor of the loss of each class's pixels; default: 1"
+    )
+    top_k_percent_pixels: float = _field(
+        1.0, "hard example mining: share of the pixels, in 0..1, whose loss counts, the largest"
+    )
+    hard_example_mining_step: int = _field(
+        0, "hard example mining: steps in which that share falls from 1; 0: at once"
+    )
     loss_normalization: Literal["global", "replica"] = _field(
         "global", "mean over the valid pixels of the global batch, or of each replica's part"
     )
@@ -152,15 +188,47 @@ class TrainConfig:
         for name in ("log_every", "save_every", "eval_every", "max_to_keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1; got {getattr(self, name)}.")
-        for name in ("base_lr", "weight_decay", "momentum"):
+        for name in (
+            "base_lr",
+            "end_lr",
+            "slow_start_lr",
+            "slow_start_steps",
+            "weight_decay",
+            "momentum",
+            "hard_example_mining_step",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"train.{name} must not be negative; got {getattr(self, name)}.")
+        if self.decay_steps is not None and self.decay_steps < 1:
+            raise ValueError(f"train.decay_steps must be at least 1; got {self.decay_steps}.")
+        if min(self.class_weights, default=0) < 0:
+            raise ValueError(f"train.class_weights must not be negative; got {self.class_weights}.")
+        if not 0 < self.top_k_percent_pixels <= 1:
+            raise ValueError(
+                "train.top_k_percent_pixels must be in (0, 1], 1 for every pixel;"
+                f" got {self.top_k_percent_pixels}."
+            )
+        if self.hard_example_mining_step and self.top_k_percent_pixels == 1:
+            raise ValueError(
+                "train.hard_example_mining_step needs train.top_k_percent_pixels below 1;"
+                f" got {self.hard_example_mining_step} steps and every pixel."
+            )
 
     def total_steps(self, num_examples: int, batch_size: int) -> int:
-        """Optimizer steps of the whole training; the only place that turns epochs into steps."""
-        if self.steps is not None:
-            return self.steps
-        return max(1, round(self.epochs * num_examples / batch_size))
+        """Optimizer steps of the whole training; the only place that turns epochs into steps.
+
+        Raises:
+          ValueError: the slow start would take all of them.
+        """
+        steps = self.steps
+        if steps is None:
+            steps = max(1, round(self.epochs * num_examples / batch_size))
+        if self.slow_start_steps >= steps:
+            raise ValueError(
+                f"train.slow_start_steps must be below the length of training, {steps} steps;"
+                f" got {self.slow_start_steps}."
+            )
+        return steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

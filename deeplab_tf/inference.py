@@ -23,8 +23,11 @@ class Predictor:
         """Traces nothing yet.
 
         Args:
-          model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K] at the image's size.
+          model: image [N, H, W, 3] RGB 0..255 -> logits [N, h, w, K], at the image's size or
+            smaller.
         """
+        # code: logits go to the image's size from their own one, not over the scaled image's
+        model = _without_last_resize(model)
 
         # Sizes and the flip are inputs, not Python values: a trace per size costs seconds. No
         # XLA for the same reason: it compiles for each size.
@@ -32,15 +35,19 @@ class Predictor:
             input_signature=[
                 tf.TensorSpec([1, None, None, 3], tf.float32),
                 tf.TensorSpec([2], tf.int32),
+                tf.TensorSpec([2], tf.int32),
                 tf.TensorSpec([], tf.bool),
             ]
         )
-        def logits_of(image, network_size, flip):
+        def logits_of(image, network_size, least_logits_size, flip):
             size = tf.shape(image)[1:3]
             image = _mirror_if(flip, _resize(image, network_size))
             logits = tf.cast(model(image, training=False), tf.float32)
-            return _resize(_mirror_if(flip, logits), size)[0]
+            logits_size = tf.maximum(tf.shape(logits)[1:3], least_logits_size)
+            logits = _mirror_if(flip, _resize(logits, logits_size))
+            return _resize(logits, size)[0]
 
+        self._network = model
         self._logits_of = logits_of
         self.num_classes = model.output_shape[-1]
 
@@ -50,7 +57,8 @@ class Predictor:
         """Class probabilities of one image.
 
         The image is resized to each scale, logits are resized back to the image's size, and their
-        softmax is averaged (code: DeepLab's multi-scale evaluation).
+        softmax is averaged (code: DeepLab's multi-scale evaluation, which brings the logits of
+        scales below 1 to the size that they have at scale 1 first).
 
         Args:
           image: [H, W, 3] RGB 0..255, any numeric type.
@@ -96,10 +104,13 @@ class Predictor:
             )
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be one or more positive numbers; got {scales}.")
+        least_logits_size = (1, 1)
+        if min(scales) < 1:  # asked for only where it is needed: it takes a hundredth of a second
+            least_logits_size = self._network.compute_output_shape((1, *image.shape))[1:3]
         for scale in scales:
-            size = [_scaled(side, scale) for side in image.shape[:2]]
+            size = [scaled_side(side, scale) for side in image.shape[:2]]
             for flipped in (False, True) if flip else (False,):
-                yield self._logits_of(image[None], size, flipped)
+                yield self._logits_of(image[None], size, least_logits_size, flipped)
 
 
 def predict_probabilities(
@@ -116,7 +127,14 @@ def predict_label_map(
     return Predictor(model).label_map(image, scales=scales, flip=flip)
 
 
-def _scaled(side: int, scale: float) -> int:
+def _without_last_resize(model: keras.Model) -> keras.Model:
+    """The model up to the logits as the network computes them; another's model as it is."""
+    resizes = [layer for layer in model.layers if layer.name == "logits_resize"]
+    return keras.Model(model.input, resizes[0].input[0]) if resizes else model
+
+
+def scaled_side(side: int, scale: float) -> int:
+    """Height or width of an image at a scale, pixels."""
     # code: scale_dimension. Corner pixels stay on corner pixels, so it is the gaps that scale.
     return max(1, int((side - 1) * scale + 1))
 

@@ -45,6 +45,9 @@ class DeepLabV3Plus:
     separable: bool = _field(True, "atrous separable convolutions in ASPP and decoder (Tab. 5)")
     decoder_separable: bool | None = _field(None, "the same for the decoder alone; none: as ASPP")
     dropout: float = _field(0.1, "share of the encoder's output dropped in training (code)")
+    upsample_logits: bool = _field(
+        True, "train on logits at the image's size; false: on the labels nearest to smaller ones"
+    )
     fine_tune_batch_norm: bool = _field(
         True, "train with batch statistics; false: with the moving ones, for small batches"
     )
@@ -154,7 +157,8 @@ class DeepLabV3Plus:
                 name="decoder" if level == "conv2" else "decoder_conv3",
             )
         logits = classifier(x, num_classes, name="logits")
-        logits = ResizeLike(name="logits_resize", dtype="float32")([logits, image])
+        if self.upsample_logits or not auxiliary:
+            logits = ResizeLike(name="logits_resize", dtype="float32")([logits, image])
         return keras.Model(image, {"logits": logits} if auxiliary else logits, name=self.kind)
 
     def losses(self, pixel_loss: LossFn) -> Mapping[str, tuple[LossFn, float]]:

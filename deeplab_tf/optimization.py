@@ -8,16 +8,40 @@ import keras
 import tensorflow as tf
 
 
-def poly_learning_rate(step: int, *, base_lr: float, total_steps: int, power: float) -> float:
-    """base_lr * (1 - step / total_steps)^power (DeepLabv3+ Sec. 4, FastFCN Sec. 4.1).
+def poly_learning_rate(
+    step: int,
+    *,
+    base_lr: float,
+    total_steps: int,
+    power: float,
+    end_lr: float = 0.0,
+    decay_steps: int | None = None,
+    slow_start_steps: int = 0,
+    slow_start_lr: float = 0.0,
+    burn_in: str = "constant",
+) -> float:
+    """end_lr + (base_lr - end_lr) * (1 - step / total_steps)^power.
+
+    (DeepLabv3+ Sec. 4, FastFCN Sec. 4.1; slow start and end_lr: DeepLab's code.)
 
     Args:
-      step: optimizer steps already made; past `total_steps` the rate is 0.
-      base_lr: rate at step 0.
+      step: optimizer steps already made; past the decay the rate is `end_lr`.
+      base_lr: rate where the decay begins.
       total_steps: length of training.
       power: 0.9 in both papers.
+      end_lr: rate where the decay ends.
+      decay_steps: length of the decay; None: what a slow start leaves of `total_steps`.
+      slow_start_steps: steps before the decay begins.
+      slow_start_lr: rate of the slow start.
+      burn_in: "constant": at `slow_start_lr` throughout; "linear": from there up to `base_lr`.
     """
-    return base_lr * max(0.0, 1.0 - step / total_steps) ** power
+    if step < slow_start_steps:
+        rise = step / slow_start_steps if burn_in == "linear" else 0.0
+        return slow_start_lr + (base_lr - slow_start_lr) * rise
+    if decay_steps is None:
+        decay_steps = total_steps - slow_start_steps
+    left = max(0.0, 1.0 - (step - slow_start_steps) / decay_steps)
+    return end_lr + (base_lr - end_lr) * left**power
 
 
 def decayed_weights(model: keras.Model, weight_decay_on: str) -> list[keras.Variable]:

@@ -147,12 +147,24 @@ def train(
             f" use {f'{near} or ' if near else ''}{near + replicas}."
         )
     pixel_loss = lookup(losses.LOSSES, config.loss, "loss")
+    kept_fraction = functools.partial(
+        losses.kept_fraction,
+        top_k_percent_pixels=config.top_k_percent_pixels,
+        hard_example_mining_step=config.hard_example_mining_step,
+    )
 
     # Dataset
     dataset = open_dataset(recipe.data, data_dir)
     spec, source = dataset.spec, dataset.source(recipe.data.train_split)
     total_steps = config.total_steps(len(source), recipe.data.batch_size)
-    pixel_loss = functools.partial(pixel_loss, ignore_label=spec.ignore_label)
+    if config.class_weights and len(config.class_weights) != spec.num_classes:
+        raise ValueError(
+            f"train.class_weights must be a number for each of {spec.num_classes} classes of"
+            f" {spec.name}; got {len(config.class_weights)}."
+        )
+    pixel_loss = functools.partial(
+        pixel_loss, ignore_label=spec.ignore_label, class_weights=config.class_weights
+    )
     if check_data and not checkpoints.has_checkpoints(workdir):
         say(f"checking {sum(map(len, dataset.sources.values()))} examples of {spec.name}")
         report = check_dataset(dataset)
@@ -181,10 +193,21 @@ def train(
 
     # Compiled step
     decayed = optimization.decayed_weights(model, config.weight_decay_on)
-    output_losses = recipe.model.losses(pixel_loss)
+    learning_rate_at = functools.partial(
+        optimization.poly_learning_rate,
+        base_lr=config.base_lr,
+        total_steps=total_steps,
+        power=config.poly_power,
+        end_lr=config.end_lr,
+        decay_steps=config.decay_steps,
+        slow_start_steps=config.slow_start_steps,
+        slow_start_lr=config.slow_start_lr,
+        burn_in=config.burn_in,
+    )
 
     @tf.function
-    def distributed_step(batch, learning_rate):
+    def distributed_step(batch, learning_rate, kept):
+        output_losses = recipe.model.losses(functools.partial(pixel_loss, kept_fraction=kept))
         results = strategy.run(
             train_step,
             args=(model, optimizer, output_losses, batch),
@@ -212,10 +235,12 @@ def train(
         say(f"nothing is scored: {spec.name} has no {recipe.eval.split!r} split")
     unchecked: tuple[int, dict[str, tf.Tensor]] | None = None
     for step in range(start_step + 1, total_steps + 1):
-        learning_rate = optimization.poly_learning_rate(
-            step - 1, base_lr=config.base_lr, total_steps=total_steps, power=config.poly_power
+        learning_rate, kept = learning_rate_at(step - 1), kept_fraction(step - 1)
+        results = distributed_step(
+            next(batches),
+            tf.constant(learning_rate, tf.float32),
+            None if kept is None else tf.constant(kept, tf.float32),
         )
-        results = distributed_step(next(batches), tf.constant(learning_rate, tf.float32))
         # One step late, so that an accelerator is never left waiting for this check.
         if unchecked is not None:
             _check_finite(*unchecked, checkpointer)

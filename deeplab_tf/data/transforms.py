@@ -29,7 +29,42 @@ def scale_by(image: tf.Tensor, label: tf.Tensor, scale: tf.Tensor) -> _Pair:
       (image, label) of the new size.
     """
     sides = tf.cast(tf.shape(label), tf.float32)
-    size = tf.maximum(tf.cast(sides * scale, tf.int32), 1)
+    return _resize(image, label, tf.maximum(tf.cast(sides * scale, tf.int32), 1))
+
+
+def size_in_range(
+    size: tf.Tensor, *, min_side: int, max_side: int | None, factor: int | None
+) -> tf.Tensor:
+    """The size nearest in shape whose sides are in a range (code: DeepLab's ADE20K protocol).
+
+    Args:
+      size: int32 [2], (H, W).
+      min_side: the shorter side becomes this, pixels ...
+      max_side: ... unless the longer side would then exceed this, pixels; it becomes this
+        instead. None: no bound.
+      factor: both sides are rounded up to a multiple of this plus 1, and max_side first down to
+        one. None: no rounding.
+
+    Returns:
+      int32 [2].
+    """
+    sides = tf.cast(size, tf.float32)
+
+    def scaled(scale):
+        return tf.cast(tf.floor(sides * scale), tf.int32)
+
+    new = scaled(min_side / tf.reduce_min(sides))
+    if max_side is not None:
+        if factor is not None:
+            max_side -= (max_side - 1) % factor
+        longest = scaled(max_side / tf.reduce_max(sides))
+        new = tf.where(tf.reduce_max(new) > max_side, longest, new)
+    if factor is not None:
+        new += (1 - new) % factor
+    return tf.maximum(new, 1)
+
+
+def _resize(image: tf.Tensor, label: tf.Tensor, size: tf.Tensor) -> _Pair:
     image = tf.raw_ops.ResizeBilinear(images=image[None], size=size, align_corners=True)[0]
     label = tf.raw_ops.ResizeNearestNeighbor(
         images=label[None, :, :, None], size=size, align_corners=True
@@ -55,6 +90,20 @@ def crop_at(image: tf.Tensor, label: tf.Tensor, corner: tf.Tensor, size: int) ->
 def flip_left_right(image: tf.Tensor, label: tf.Tensor) -> _Pair:
     """Mirrors both."""
     return tf.reverse(image, [1]), tf.reverse(label, [1])
+
+
+def resize_to_range(
+    image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor, *, data: DataConfig, ignore_label: int
+) -> _Pair:
+    """Resizes to the `size_in_range` of data.resize_min_side, _max_side and _factor."""
+    del seed, ignore_label
+    size = size_in_range(
+        tf.shape(label),
+        min_side=data.resize_min_side,
+        max_side=data.resize_max_side,
+        factor=data.resize_factor,
+    )
+    return _resize(image, label, size)
 
 
 def random_scale(
@@ -106,6 +155,7 @@ def random_flip(
 
 
 AUGMENTATIONS: dict[str, Callable[..., _Pair]] = {
+    "resize_to_range": resize_to_range,
     "random_scale": random_scale,
     "random_crop": random_crop,
     "random_flip": random_flip,

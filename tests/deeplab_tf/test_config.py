@@ -74,6 +74,17 @@ def test_json_that_does_not_fit_says_what(old, new, message):
         (TrainConfig, {"epochs": -1.0}, "length of training must be positive; got -1.0"),
         (TrainConfig, {"steps": 1, "save_every": 0}, "train.save_every must be at least 1"),
         (TrainConfig, {"steps": 1, "base_lr": -1.0}, "train.base_lr must not be negative"),
+        (TrainConfig, {"steps": 9, "end_lr": -0.1}, "train.end_lr must not be negative"),
+        (TrainConfig, {"steps": 9, "slow_start_lr": -0.1}, "train.slow_start_lr must not be neg"),
+        (TrainConfig, {"steps": 9, "slow_start_steps": -1}, "train.slow_start_steps must not be"),
+        (TrainConfig, {"steps": 9, "decay_steps": 0}, "train.decay_steps must be at least 1"),
+        (TrainConfig, {"steps": 9, "class_weights": (1.0, -1.0)}, "class_weights must not be neg"),
+        (TrainConfig, {"steps": 9, "top_k_percent_pixels": 0.0}, r"must be in \(0, 1\], 1 for"),
+        (TrainConfig, {"steps": 9, "top_k_percent_pixels": 25.0}, "every pixel; got 25.0"),
+        (TrainConfig, {"steps": 9, "hard_example_mining_step": 5}, "needs train.top_k_percent"),
+        (DataConfig, {"resize_min_side": 0}, "data.resize_min_side must be at least 1"),
+        (DataConfig, {"resize_max_side": 512}, "none or at least .*resize_min_side, 513; got 512"),
+        (DataConfig, {"resize_factor": 0}, "data.resize_factor must be at least 1"),
         (EvalConfig, {"scales": ()}, "eval.scales must be one or more positive"),
         (EvalConfig, {"scales": (1.0, 0.0)}, "eval.scales must be one or more positive"),
     ],
@@ -87,6 +98,13 @@ def test_epochs_become_steps():
     assert TrainConfig(epochs=3).total_steps(num_examples=100, batch_size=8) == 38  # 37.5
     assert TrainConfig(epochs=0.001).total_steps(num_examples=100, batch_size=8) == 1
     assert TrainConfig(steps=7).total_steps(num_examples=100, batch_size=8) == 7
+
+
+def test_slow_start_of_the_whole_training_is_refused():
+    config = TrainConfig(epochs=2, slow_start_steps=20)
+    assert config.total_steps(num_examples=105, batch_size=10) == 21
+    with pytest.raises(ValueError, match="must be below the length of training, 20 steps; got 20"):
+        config.total_steps(num_examples=100, batch_size=10)
 
 
 def test_differences_are_those_a_resumed_run_may_not_have():

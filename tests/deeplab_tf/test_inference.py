@@ -1,4 +1,6 @@
 import gc
+import importlib.util
+import json
 import weakref
 
 import keras
@@ -7,6 +9,9 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.inference import Predictor, predict_label_map, predict_probabilities
+from deeplab_tf.layers import ResizeLike
+from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.weights import fit_released
 
 
 def pointwise_model() -> keras.Model:
@@ -81,6 +86,9 @@ def test_different_sizes_scales_and_flips_share_one_trace():
             traces.append(x.shape)
             return x
 
+        def compute_output_shape(self, shape):
+            return shape
+
     image = keras.Input((None, None, 3))
     model = keras.Model(image, CountsTraces()(image))
     predictor = Predictor(model)
@@ -135,3 +143,37 @@ def test_a_model_in_training_on_two_replicas_predicts_too():
         model = pointwise_model()
     image = gradient_image(3, 4)
     np.testing.assert_allclose(predict_probabilities(model, image), softmax(image / 100), rtol=1e-5)
+
+
+def test_scales_and_flips_equal_the_released_codes(shared_dir):
+    directory = shared_dir / "reference" / "deeplab"
+    rule_file = importlib.util.spec_from_file_location("weight_rule", directory / "weight_rule.py")
+    rule = importlib.util.module_from_spec(rule_file)
+    rule_file.loader.exec_module(rule)
+    name = "08_mobilenet_v2_os16_released"
+    variables = json.loads((directory / f"{name}.json").read_text())["variables"]
+    model = DeepLabV3Plus(backbone="mobilenet_v2", atrous_rates=(), decoder=False).build(21)
+    fit_released(model, {v["name"]: rule.make_weight(v["name"], v["shape"]) for v in variables})
+    image = np.load(directory / f"{name}.npz")["input"]
+    expected = np.load(directory / "x1_multiscale_flip_08.npz")
+    scales = tuple(float(scale) for scale in expected["eval_scales"])
+    assert min(scales) < 1 < max(scales)
+    ours = predict_probabilities(model, image, scales=scales, flip=True).numpy()
+    np.testing.assert_allclose(ours[::4, ::4], expected["mean_prob_every4"], atol=1e-6)
+    # The margin is stored in half precision.
+    differ = ours.argmax(-1) != expected["argmax"]
+    assert not np.any(differ & (expected["margin"] > 1e-5))
+
+
+def test_logits_of_small_scales_pass_the_size_of_scale_1():
+    # Logits are every fourth row: of 13 rows there are 4, of the 9 at scale 0.7 there are 3.
+    image = keras.Input((None, None, 3))
+    logits = keras.layers.AveragePooling2D(1, strides=4, padding="same")(image / 50)
+    model = keras.Model(image, ResizeLike(name="logits_resize")([logits, image]))
+    pixels = np.zeros((13, 1, 3), np.uint8)
+    pixels[[0, 6, 12], 0, 0] = [0, 200, 100]  # what the rows 0, 4 and 8 of 9 are
+    probabilities = predict_probabilities(model, pixels, scales=(0.7,))
+    of_scale_1 = np.interp([0, 4, 8, 12], [0, 6, 12], [0, 200, 100])
+    red = np.interp(np.arange(13), [0, 4, 8, 12], of_scale_1) / 50
+    expected = softmax(np.stack([red, 0 * red, 0 * red], -1))[:, None]
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)

@@ -146,6 +146,39 @@ def test_auxiliary_form_gives_the_same_logits_in_a_dict():
     np.testing.assert_array_equal(plain(x, training=False), dictionary(x, training=False)["logits"])
 
 
+def test_logits_stay_small_for_training_alone():
+    config = _tiny(upsample_logits=False)
+    plain, dictionary = config.build(3), config.build(3, auxiliary=True)
+    assert plain(_image(33, 45)).shape == (1, 33, 45, 3)
+    assert dictionary(_image(33, 45))["logits"].shape == (1, 9, 12, 3)  # the decoder's stride 4
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v2_tiny", "resnet_tiny", "xception_tiny"])
+def test_kernels_start_as_in_the_released_code(backbone):
+    normal = keras.initializers.TruncatedNormal
+    expected = {  # the first that fits the layer's name
+        "backbone_": normal(stddev=0.09),
+        "logits": normal(stddev=0.01),
+        "_depthwise": normal(stddev=0.33),
+        "_pointwise": normal(stddev=0.06),
+        "": keras.initializers.GlorotUniform(),
+    }
+    if backbone == "resnet_tiny":
+        he = keras.initializers.VarianceScaling(2.0, "fan_in", "truncated_normal")
+        expected["backbone_"] = he
+    seen = set()
+    for layer in _tiny(backbone=backbone).build(3).layers:
+        if hasattr(layer, "kernel"):
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            ours = layer.depthwise_initializer if depthwise else layer.kernel_initializer
+            part = next(part for part in expected if part in layer.name)
+            theirs = expected[part]
+            assert type(ours) is type(theirs), layer.name
+            assert ours.get_config() == theirs.get_config(), layer.name
+            seen.add(part)
+    assert seen == set(expected)
+
+
 def test_rates_are_tied_to_the_output_stride():
     rates = {s: DeepLabV3Plus(output_stride=s).rates for s in (8, 16, 32)}
     assert rates == {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}

@@ -1,9 +1,8 @@
 """The training loop: replicas, resuming, and what stops it."""
 
+import csv
 import dataclasses
 import functools
-import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from deeplab_tf.data import shapes
 from deeplab_tf.losses import masked_cross_entropy
 from deeplab_tf.model import DeepLabV3Plus
 from deeplab_tf.optimization import Momentum, decayed_weights, learning_rate_factors
-from deeplab_tf.weights import fit_released, fit_weights, weights_by_name
+from deeplab_tf.weights import fit_weights, weights_by_name
 
 _MODEL = DeepLabV3Plus(
     backbone="mobilenet_v2_tiny",
@@ -130,71 +129,6 @@ def test_two_replicas_with_sync_bn_equal_one_large_batch():
             np.testing.assert_allclose(mine[2][name], value, atol=error * scale, err_msg=name)
 
 
-def test_three_steps_equal_the_released_codes(shared_dir):
-    directory = shared_dir / "reference" / "deeplab"
-    expected = json.loads((directory / "x5_train.json").read_text())["bn_on"]
-    rule_file = importlib.util.spec_from_file_location("weight_rule", directory / "weight_rule.py")
-    rule = importlib.util.module_from_spec(rule_file)
-    rule_file.loader.exec_module(rule)
-    final = np.load(directory / "x5_train_bn_on.npz")
-    config = DeepLabV3Plus(
-        backbone="mobilenet_v2_dm05", atrous_rates=(), decoder=False, separable=False, dropout=0.0
-    )
-    model = config.build(5, auxiliary=True)
-    variables = json.loads((directory / "15_mobilenet_v2_dm05_os16.json").read_text())["variables"]
-    shapes = {v["name"]: v["shape"] for v in variables}
-    for name, shape in shapes.items():
-        if name.startswith("logits/"):
-            shape[-1] = 5
-    start = {name: rule.make_weight(name, shape) for name, shape in shapes.items()}
-    fit_released(model, start)
-    optimizer = Momentum(model.trainable_variables, 0.9)
-    decayed = decayed_weights(model, "kernels")
-    pixel_loss = functools.partial(masked_cross_entropy, ignore_label=255)
-    # The image-pooling branch normalizes over two pixels, which makes the network's training
-    # ill-conditioned: another 1e-8 in epsilon moves the third loss by 6e-3.
-    for i, (step, tolerance) in enumerate(zip(expected["steps"], (1e-6, 1e-4, 1e-2), strict=True)):
-        l2 = expected["weight_decay"] * sum(float(tf.nn.l2_loss(w.value)) for w in decayed)
-        assert l2 == pytest.approx(step["l2"], rel=1e-5)
-        result = training.train_step(
-            model,
-            optimizer,
-            config.losses(pixel_loss),
-            {
-                "image": tf.constant(final["images"][i], tf.float32),
-                "label": tf.constant(final["labels"][i][..., 0], tf.int32),
-            },
-            learning_rate=tf.constant(step["lr"], tf.float32),
-            # code: biases learn at twice the rate
-            factors=learning_rate_factors(model, [("logits/bias", 2.0)]),
-            decayed=decayed,
-            weight_decay=expected["weight_decay"],
-        )
-        assert float(result["loss"]) == pytest.approx(step["ce"], rel=tolerance)
-    weights = weights_by_name(model)
-    for ours, theirs in {
-        "logits/kernel": "logits/semantic/weights",
-        "logits/bias": "logits/semantic/biases",
-        "aspp_conv0/kernel": "aspp0/weights",
-        "aspp_projection_bn/beta": "concat_projection/BatchNorm/beta",
-        "backbone_conv/kernel": "MobilenetV2/Conv/weights",
-    }.items():
-        stored = final["final|" + theirs.replace("/", "|")]
-        first = start[theirs].ravel()[: stored.size]
-        update = weights[ours].numpy().ravel()[: stored.size] - first
-        expected_update = stored - first
-        slope = update @ expected_update / (expected_update @ expected_update)
-        assert slope == pytest.approx(1, abs=0.03), ours
-        assert np.corrcoef(update, expected_update)[0, 1] > 0.97, ours
-    for name in ("MobilenetV2/Conv", "image_pooling", "concat_projection"):
-        layer = {"MobilenetV2/Conv": "backbone_conv", "image_pooling": "aspp_image_pooling"}.get(
-            name, "aspp_projection"
-        )
-        stored = final[f"final|{name.replace('/', '|')}|BatchNorm|moving_variance"]
-        ours = weights[f"{layer}_bn/moving_variance"].numpy()
-        np.testing.assert_allclose(ours, stored, rtol=5e-4, err_msg=name)
-
-
 def _eager_step(label, loss_normalization="global"):
     image = tf.fill([1, 9, 9, 3], 50.0)
     pixel_loss = functools.partial(masked_cross_entropy, ignore_label=255)
@@ -231,6 +165,84 @@ def test_loss_is_the_mean_over_valid_pixels():
         result, layer = _eager_step(label, normalization)
         np.testing.assert_allclose(result["loss"], np.log(2), rtol=1e-6)
         np.testing.assert_allclose(layer.bias.numpy(), [-0.5, 0.5], rtol=1e-6)
+
+
+def test_pixels_mined_on_two_replicas_are_averaged_together():
+    strategy = training.make_strategy(("CPU:0", "CPU:1"))
+    with strategy.scope():
+        inputs = keras.Input((None, None, 3))
+        layer = keras.layers.Conv2D(2, 1, name="logits", kernel_initializer="zeros")
+        model = keras.Model(inputs, {"logits": layer(inputs)})
+        optimizer = Momentum(model.trainable_variables, 0.0)
+    pixel_loss = functools.partial(
+        masked_cross_entropy, ignore_label=255, class_weights=(1.0, 3.0), kept_fraction=0.25
+    )
+    label = np.zeros((2, 4, 4), np.int32)
+    label[1] = 255
+    label[1, 0, :2] = 1  # the second replica keeps 4 pixels too, of which 2 have a class
+    batch = {"image": np.ones((2, 4, 4, 3), np.float32), "label": label}
+
+    @tf.function
+    def step(batch, normalization):
+        results = strategy.run(
+            training.train_step,
+            args=(model, optimizer, {"logits": (pixel_loss, 1.0)}, batch),
+            kwargs={
+                "learning_rate": tf.constant(0.0),
+                "factors": [1.0, 1.0],
+                "decayed": [],
+                "weight_decay": 0.0,
+                "loss_normalization": normalization,
+            },
+        )
+        return strategy.experimental_local_results(results["loss"])[0]
+
+    data = tf.data.Dataset.from_tensor_slices(batch).batch(2)
+    distributed = next(iter(strategy.experimental_distribute_dataset(data)))
+    for normalization, mean in (("global", (4 * 1 + 2 * 3) / 6), ("replica", (1 + 3) / 2)):
+        loss = step(distributed, normalization)
+        np.testing.assert_allclose(loss, mean * np.log(2), rtol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Pointwise:
+    """A network of one layer that trains on logits of a quarter of the image's size."""
+
+    kind = "pointwise"
+
+    def build(self, num_classes, input_shape=(None, None, 3), *, auxiliary=False):
+        image = keras.Input(input_shape)
+        logits = keras.layers.Conv2D(num_classes, 1, strides=4, name="logits")(image / 255)
+        return keras.Model(image, {"logits": logits} if auxiliary else logits)
+
+    def losses(self, pixel_loss):
+        return {"logits": (pixel_loss, 1.0)}
+
+
+def test_run_follows_the_schedules_of_rate_and_mining(photos, tmp_path):
+    mining = {"top_k_percent_pixels": 0.1, "hard_example_mining_step": 1}
+    rows = {}
+    for name, options in {"all": {}, "mined": mining}.items():
+        recipe = _recipe(
+            photos,
+            steps=3,
+            model=_Pointwise(),
+            class_weights=(0.5, 1.0, 1.0, 1.0, 2.0),
+            slow_start_steps=2,
+            slow_start_lr=0.0,  # the weights stay, so that the losses of both runs compare
+            eval_every=100,
+            **options,
+        )
+        told = []
+        workdir = tmp_path / name
+        training.train(recipe, workdir=str(workdir), check_data=False, say=told.append)
+        assert any(line.startswith("step 3: val mean IoU") for line in told)
+        with open(workdir / "metrics.csv", newline="") as file:
+            rows[name] = [row for row in csv.DictReader(file) if row["loss"]]
+    assert [float(row["learning_rate"]) for row in rows["all"]] == [0, 0, 0.05]
+    losses = {name: [float(row["loss"]) for row in found] for name, found in rows.items()}
+    np.testing.assert_allclose(losses["mined"][0], losses["all"][0], rtol=1e-5)
+    assert losses["mined"][1] > 1.2 * losses["all"][1]
 
 
 def test_killed_run_resumes_to_the_numbers_of_an_uninterrupted_one(photos, tmp_path):
@@ -372,6 +384,13 @@ def test_batch_that_does_not_divide_over_the_replicas_is_refused(photos, tmp_pat
             workdir=str(tmp_path / "run"),
             strategy=training.make_strategy(("CPU:0", "CPU:1")),
         )
+    assert not (tmp_path / "run").exists()
+
+
+def test_class_weights_of_another_number_of_classes_are_refused(photos, tmp_path):
+    recipe = _recipe(photos, class_weights=(1.0, 2.0))
+    with pytest.raises(ValueError, match="train.class_weights must be a number for each of 5"):
+        training.train(recipe, workdir=str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
