@@ -70,13 +70,6 @@ def recipe_from_flags(
     if name is None:
         raise ValueError(f"--recipe is missing; known: {', '.join(sorted(recipes))}.")
     recipe = config.lookup(recipes, name, "recipe")
-    fields = [field.name for field in dataclasses.fields(recipe.model)]
-    for field in _given("model", flag_values):
-        if field not in fields:
-            raise ValueError(
-                f"--model.{field} does not apply to recipe {name!r}"
-                f" (model fields: {', '.join(fields)})."
-            )
     return dataclasses.replace(
         recipe,
         **{
@@ -90,9 +83,16 @@ def section_from_flags(section: str, values: T, flag_values: flags.FlagValues = 
     """The dataclass `values` with the given --<section>.* flags in place of its values.
 
     Raises:
-      ValueError: the result does not validate.
+      ValueError: a flag is of another class's field, or the result does not validate.
     """
     given = _given(section, flag_values)
+    fields = [field.name for field in dataclasses.fields(values)]
+    for name in given:
+        if name not in fields:
+            raise ValueError(
+                f"--{section}.{name} does not apply to {type(values).__name__}"
+                f" (fields: {', '.join(fields)})."
+            )
     # The two lengths of training exclude each other: giving one takes back the recipe's other.
     if section == "train" and len(given.keys() & {"steps", "epochs"}) == 1:
         given = {"steps": None, "epochs": None, **given}

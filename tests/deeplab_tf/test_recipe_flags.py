@@ -156,8 +156,7 @@ def test_a_flag_of_another_architecture_is_an_error():
     with pytest.raises(ValueError) as error:
         recipe_of("--model.head=aspp")
     assert str(error.value) == (
-        "--model.head does not apply to recipe 'small_shapes'"
-        " (model fields: stride, mode, rates, convs, deep)."
+        "--model.head does not apply to Small (fields: stride, mode, rates, convs, deep)."
     )
     assert recipe_of("--model.head=aspp", recipe="other_shapes").model.head == "aspp"
 

@@ -1,0 +1,102 @@
+"""What networks cost: multiply-adds beside the papers' tables, or speed and memory of one network.
+
+python scripts/benchmark.py --table=deeplab3
+python scripts/benchmark.py --model=deeplabv3plus --model.backbone=xception65 --height=513
+python scripts/benchmark.py --recipe=quickstart_shapes --height=128 --batch_size=8
+"""
+
+from __future__ import annotations
+
+import benchmark_speed
+import benchmark_tables
+import cli
+import zoo
+from absl import flags
+
+from deeplab_tf import config, recipe_flags
+
+_TABLE = flags.DEFINE_enum(
+    "table", None, list(benchmark_tables.TABLES), "print this table of a paper, ours beside theirs"
+)
+_MODEL = flags.DEFINE_enum(
+    "model", None, list(zoo.MODEL_CONFIGS), "measure this network; --model.* are its options"
+)
+_RECIPE = flags.DEFINE_string("recipe", None, "measure this recipe's network")
+_HEIGHT = flags.DEFINE_integer("height", 513, "of the images, pixels", lower_bound=1)
+_WIDTH = flags.DEFINE_integer(
+    "width", None, "of the images, pixels; default: as the height", lower_bound=1
+)
+_NUM_CLASSES = flags.DEFINE_integer("num_classes", 21, "classes to tell apart", lower_bound=2)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "images at a time", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "timed rounds of about a second", lower_bound=1)
+recipe_flags.define_section("model", *zoo.MODEL_CONFIGS.values())
+
+
+def main(argv: list[str]) -> None:
+    """Prints a table, or measures a network."""
+    cli.no_arguments(argv)
+    if sum(flag.value is not None for flag in (_TABLE, _MODEL, _RECIPE)) != 1:
+        raise ValueError("give one of --table, --model and --recipe; see --help.")
+    if _TABLE.value is not None:
+        cli.import_tensorflow()
+        print(benchmark_tables.table_text(benchmark_tables.TABLES[_TABLE.value]))
+        return
+    model = _model_config()
+    cli.import_tensorflow()
+    _print_measurements(model)
+
+
+def _model_config() -> config.ModelConfig:
+    if _RECIPE.value is not None:
+        named = config.lookup(zoo.RECIPES, _RECIPE.value, "recipe").model
+    else:
+        named = zoo.MODEL_CONFIGS[_MODEL.value]()
+    return recipe_flags.section_from_flags("model", named)
+
+
+def _print_measurements(model: config.ModelConfig) -> None:
+    import tensorflow as tf
+
+    size = (_HEIGHT.value, _WIDTH.value or _HEIGHT.value)
+    before = benchmark_speed.peak_resident_memory()
+    print(
+        f"{model}\n{size[0]}x{size[1]} pixels, {_NUM_CLASSES.value} classes, batch"
+        f" {_BATCH_SIZE.value}; TensorFlow {tf.__version__} on {benchmark_speed.device_text()}\n",
+        flush=True,
+    )
+    measurements = benchmark_speed.measure(
+        model,
+        num_classes=_NUM_CLASSES.value,
+        image_size=size,
+        batch_size=_BATCH_SIZE.value,
+        rounds=_ROUNDS.value,
+    )
+    lines = {"": [], "parameters": [], "multiply-adds": [], "images/s": [], "peak memory": []}
+    for measured in measurements:
+        column = (
+            measured.name,
+            f"{measured.parameters:,}",
+            f"{measured.multiply_adds / 1e9:.4g} billion",
+            measured.speed_text(),
+            f"{measured.peak_memory / 1e9:.2f} GB",
+        )
+        for cells, cell in zip(lines.values(), column, strict=True):
+            cells.append(cell)
+    for head, cells in lines.items():
+        print(f"{head:<15}" + "".join(f"{cell:>26}" for cell in cells))
+    memory = "of the GPU's memory, as TensorFlow allocates it"
+    if not tf.config.list_physical_devices("GPU"):
+        memory = (
+            "of the process, all it holds and held before"
+            f" ({before / 1e9:.2f} GB before the network was built)"
+        )
+    print(
+        "\nparameters: moving statistics included"
+        "\nmultiply-adds: one image, one forward pass, the true count"
+        f"\nimages/s: median of {_ROUNDS.value} rounds (slowest to fastest)"
+        f"\npeak memory: {memory}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

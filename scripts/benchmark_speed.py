@@ -1,0 +1,175 @@
+"""Measures a network and its training step: speed and memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from deeplab_tf.config import ModelConfig
+
+_ROUND_SECONDS = 1.0  # ours: long against the clock and the start of a call
+_WARM_UP_CALLS = 3  # ours: the first one traces, the second may still choose algorithms
+_IGNORE_LABEL = 255
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What one use of a network costs."""
+
+    name: str
+    parameters: int  # moving statistics included
+    multiply_adds: int  # of one image's forward pass, true count
+    images_per_second: tuple[float, ...]  # a round each
+    peak_memory: int  # bytes
+
+    def speed_text(self) -> str:
+        """The median, and the slowest and the fastest round."""
+        speeds = self.images_per_second
+        return f"{statistics.median(speeds):.3g} ({min(speeds):.3g} to {max(speeds):.3g})"
+
+
+def measure(
+    config: ModelConfig,
+    *,
+    num_classes: int,
+    image_size: tuple[int, int],
+    batch_size: int,
+    rounds: int,
+) -> list[Measurement]:
+    """Builds a network with random weights and measures it on one device.
+
+    Inference is the network on a batch, logits at the image's size. A training step is the one of
+    `deeplab_tf.training`, with whatever outputs training has besides the logits. The two take
+    turns, so that a machine that is slow for a while is slow for both.
+
+    Args:
+      config: the network.
+      num_classes: background counted, void not.
+      image_size: height and width, pixels.
+      batch_size: images a call.
+      rounds: how often both are timed, about a second each time.
+
+    Returns:
+      Inference and training step.
+
+    Raises:
+      ValueError: they do not fit into the accelerator's memory.
+    """
+    import keras
+    import tensorflow as tf
+
+    from deeplab_tf.multiply_adds import multiply_adds
+
+    keras.utils.set_random_seed(0)
+    trained = config.build(num_classes, auxiliary=True)
+    model = keras.Model(trained.input, trained.output["logits"])
+    image = tf.random.uniform([batch_size, *image_size, 3], 0.0, 255.0)
+    label = tf.random.uniform([batch_size, *image_size], 0, num_classes, tf.int32)
+    predict = tf.function(functools.partial(model, training=False))
+    step = _training_step(config, trained)
+    uses: dict[str, tuple[Any, Callable[[], Any]]] = {
+        "inference": (model, lambda: predict(image)),
+        "training step": (trained, lambda: step({"image": image, "label": label})),
+    }
+    counts = {name: multiply_adds(network, image_size) for name, (network, _) in uses.items()}
+    try:
+        # Least memory first: the peak of a process never falls.
+        peaks = {name: _warm_up(call) for name, (_, call) in uses.items()}
+        calls = {
+            name: max(1, math.ceil(_ROUND_SECONDS / _seconds(call, 1)))
+            for name, (_, call) in uses.items()
+        }
+        speeds = {name: [] for name in uses}
+        for _ in range(rounds):
+            for name, (_, call) in uses.items():
+                speeds[name].append(batch_size * calls[name] / _seconds(call, calls[name]))
+    except tf.errors.ResourceExhaustedError as error:
+        raise ValueError(
+            f"a batch of {batch_size} images of {image_size[0]}x{image_size[1]} pixels does not fit"
+            " into memory; give a smaller --batch_size, --height or --width."
+        ) from error
+    return [
+        Measurement(
+            name=name,
+            parameters=network.count_params(),
+            multiply_adds=counts[name],
+            images_per_second=tuple(speeds[name]),
+            peak_memory=peaks[name],
+        )
+        for name, (network, _) in uses.items()
+    ]
+
+
+def _training_step(config: ModelConfig, model: Any) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    from deeplab_tf import losses, optimization, training
+
+    pixel_loss = functools.partial(losses.LOSSES["cross_entropy"], ignore_label=_IGNORE_LABEL)
+    output_losses = config.losses(pixel_loss)
+    optimizer = optimization.Momentum(model.trainable_variables, 0.9)
+    decayed = optimization.decayed_weights(model, "kernels")
+
+    @tf.function
+    def step(batch):
+        return training.train_step(
+            model,
+            optimizer,
+            output_losses,
+            batch,
+            learning_rate=tf.constant(0.0),  # on noise, weights would soon be no numbers
+            factors=[1.0] * len(model.trainable_variables),
+            decayed=decayed,
+            weight_decay=4e-5,
+        )
+
+    return step
+
+
+def _warm_up(call: Callable[[], Any]) -> int:
+    """Makes the first calls; returns the peak of memory after them, bytes."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        tf.config.experimental.reset_memory_stats(gpus[0].name)
+    _seconds(call, _WARM_UP_CALLS)
+    if gpus:
+        return tf.config.experimental.get_memory_info(gpus[0].name)["peak"]
+    return peak_resident_memory()
+
+
+def _seconds(call: Callable[[], Any], calls: int) -> float:
+    """Wall-clock time of so many calls, until the device has made them."""
+    import tensorflow as tf
+
+    tf.test.experimental.sync_devices()
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    tf.test.experimental.sync_devices()
+    return time.perf_counter() - start
+
+
+def peak_resident_memory() -> int:
+    """The most memory this process has held so far, bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of what the system counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def device_text() -> str:
+    """The device that is measured."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return tf.config.experimental.get_device_details(gpus[0])["device_name"]
+    return f"CPU with {os.cpu_count()} cores"
