@@ -24,6 +24,7 @@ from deeplab_tf.config import Recipe, differences, from_json, to_json
 from deeplab_tf.data.spec import DatasetSpec
 from deeplab_tf.files import write_text
 from deeplab_tf.optimization import Momentum
+from deeplab_tf.weights import weights_by_name
 
 
 class Checkpointer:
@@ -52,7 +53,9 @@ class Checkpointer:
         self._best_directory = os.path.join(workdir, "best")
         self._model = model
         self._max_to_keep = max_to_keep
-        parts = {"model": model}
+        # By name: the order of layers depends on the output stride and on auxiliary outputs.
+        weights = weights_by_name(model)
+        parts = {"model": weights}
         if optimizer is not None:
             parts["optimizer_slots"] = optimizer.slots
             # Keras does not track these with the model; a dropout that began anew would make
@@ -60,7 +63,7 @@ class Checkpointer:
             generators = (getattr(layer, "seed_generator", None) for layer in model.layers)
             parts["random_states"] = [g.state.value for g in generators if g is not None]
         self._checkpoint = tf.train.Checkpoint(**parts)
-        self._weights = tf.train.Checkpoint(model=model)
+        self._weights = tf.train.Checkpoint(model=weights)
         self._complete = optimizer is not None
 
     def save(self, step: int) -> str:

@@ -41,7 +41,9 @@ LAYERS: list[dict[str, set[str]]] = [
             "deeplab_tf.evaluation",
             "deeplab_tf.export",
             "deeplab_tf.inference",
+            "deeplab_tf.multiply_adds",
             "deeplab_tf.run_log",
+            "deeplab_tf.sliding_window",
             "deeplab_tf.training",
         },
     },
@@ -66,13 +68,17 @@ EXCEPTIONS = {
     ),
 }
 
-NO_TENSORFLOW = {"deeplab_tf", *LAYERS[0]["contracts"], "deeplab_tf.recipes"}
+NO_TENSORFLOW = {"deeplab_tf", "jpu_tf", *LAYERS[0]["contracts"], "deeplab_tf.recipes"}
 LOADED_FOR_HELP = NO_TENSORFLOW - {"deeplab_tf.data.spec"}  # its package loads the datasets
 NO_TENSORFLOW_AT_TOP = {
     *LAYERS[1]["network"],
     "deeplab_tf.aspp",
     "deeplab_tf.decoder",
     "deeplab_tf.model",
+    "jpu_tf.heads",
+    "jpu_tf.layers",
+    "jpu_tf.model",
+    "jpu_tf.upsamplers",
 }
 # "google" is protobuf, which TensorFlow requires.
 INSTALLED = {"PIL", "absl", "google", "keras", "numpy", "tensorflow", "tensorflow_datasets"}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import keras
 
-from deeplab_tf.backbones import mobilenet_v2, resnet, xception
+from deeplab_tf.backbones import mobilenet_v2, resnet, resnet_deep_stem, xception
 from deeplab_tf.backbones.features import Features
 from deeplab_tf.config import lookup
 from deeplab_tf.layers import NormConfig
@@ -39,6 +39,7 @@ def _rows(family) -> dict[str, Backbone]:
 BACKBONES: dict[str, Backbone] = {
     **_rows(mobilenet_v2),
     **_rows(resnet),
+    **_rows(resnet_deep_stem),
     **_rows(xception),
 }
 

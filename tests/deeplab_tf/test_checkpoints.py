@@ -15,6 +15,7 @@ from deeplab_tf.config import DataConfig, Recipe, TrainConfig
 from deeplab_tf.data.spec import DatasetSpec, bit_palette
 from deeplab_tf.model import DeepLabV3Plus
 from deeplab_tf.optimization import Momentum
+from deeplab_tf.weights import weights_by_name
 
 _CONFIGS = {"deeplabv3plus": DeepLabV3Plus}
 _MODEL = DeepLabV3Plus(backbone="mobilenet_v2_tiny", aspp_channels=8, decoder=False)
@@ -53,6 +54,18 @@ def test_restore_gives_weights_and_velocity_of_the_last_save(tmp_path):
     assert np.all(other_optimizer.slots[0].numpy() == 20.0)
     with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 3 in .*; there: 1, 2\."):
         checkpointer.restore(3)
+
+
+def test_weights_trained_at_one_output_stride_run_at_another(tmp_path):
+    """The networks differ in their padding layers, and with them in the order of all layers."""
+    config = DeepLabV3Plus(backbone="resnet_tiny", aspp_channels=8, decoder=False)
+    trained = config.build(3, auxiliary=True)
+    checkpoints.Checkpointer(str(tmp_path), trained).save(1)
+    other = dataclasses.replace(config, output_stride=8).build(3)
+    checkpoints.Checkpointer(str(tmp_path), other).restore()
+    expected = {name: weight.numpy() for name, weight in weights_by_name(trained).items()}
+    for name, weight in weights_by_name(other).items():
+        np.testing.assert_array_equal(weight.numpy(), expected[name])
 
 
 def test_only_the_last_checkpoints_are_kept(tmp_path):

@@ -1,0 +1,65 @@
+"""The deep-stem ResNet: where it strides, at which rates, and what it does to the image."""
+
+import keras
+import numpy as np
+import pytest
+
+from deeplab_tf.backbones import build_backbone
+
+
+def _model(name, output_stride=32, output="conv5"):
+    image = keras.Input((None, None, 3))
+    features = build_backbone(name, image, output_stride=output_stride)
+    return keras.Model(image, getattr(features, output))
+
+
+def _convs(model, kernel_size=(3, 3)):
+    return [
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == kernel_size
+    ]
+
+
+def test_first_units_run_at_the_rate_before_them():
+    rates = [conv.dilation_rate[0] for conv in _convs(_model("resnet50_deep_stem", 8))]
+    assert rates[:10] == [1] * 10  # stem, conv2, conv3
+    assert rates[10:16] == [1] + [2] * 5
+    assert rates[16:] == [2, 4, 4]
+    rates = [conv.dilation_rate[0] for conv in _convs(_model("resnet50_deep_stem", 32))]
+    assert set(rates) == {1}
+
+
+def test_the_3x3_of_the_first_unit_strides():
+    strided = [conv.name for conv in _convs(_model("resnet_deep_stem_tiny")) if conv.strides[0] > 1]
+    assert strided == [
+        "backbone_conv1_1",
+        *(f"backbone_block{block}_unit1_conv2" for block in (2, 3, 4)),
+    ]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97), (51, 90)])
+def test_output_stride_8_and_16_subsampled_equal_32(size):
+    image = np.sin(np.arange(size[0] * size[1] * 3) * 0.7).reshape(1, *size, 3) * 127 + 127
+    outputs = {}
+    for output_stride in (8, 16, 32):
+        keras.utils.set_random_seed(0)
+        model = _model("resnet_deep_stem_tiny", output_stride)
+        outputs[output_stride] = np.asarray(model(image, training=False))
+    scale = np.abs(outputs[32]).max()
+    assert scale > 0
+    np.testing.assert_allclose(outputs[8][:, ::4, ::4], outputs[32], atol=1e-5 * scale)
+    np.testing.assert_allclose(outputs[16][:, ::2, ::2], outputs[32], atol=1e-5 * scale)
+
+
+def test_resnet50_has_the_published_parameters():
+    trainable = sum(int(np.prod(w.shape)) for w in _model("resnet50_deep_stem").trainable_weights)
+    assert trainable == 25_680_808 - 2_049_000  # code: without the classifier of ImageNet
+
+
+def test_the_image_is_normalized_as_the_released_networks_expect():
+    model = _model("resnet_deep_stem_tiny")
+    normalized = keras.Model(model.input, model.get_layer("backbone_rescale").output)
+    image = np.array([[[[0, 128, 255]]]], np.uint8)
+    expected = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(normalized(image), expected, atol=1e-6)
