@@ -28,7 +28,7 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
     orientation = tf.numpy_function(
-        lambda value: np.int32(_orientation(np.asarray(value, object).item())),
+        lambda value: np.int32(exif_orientation(np.asarray(value, object).item())),
         [encoded],
         tf.int32,
         stateful=False,
@@ -37,7 +37,7 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(orientation == 1, lambda: image, lambda: _upright(image, orientation))
 
 
-def _orientation(encoded: bytes) -> int:
+def exif_orientation(encoded: bytes) -> int:
     """The EXIF orientation, 1..8; 1 is upright, and a picture that says nothing is."""
     jpeg = encoded.startswith(b"\xff\xd8") and b"Exif" in encoded[:65536]
     png = encoded.startswith(b"\x89PNG") and b"eXIf" in encoded

@@ -84,6 +84,8 @@ class OpenDataset:
 
     spec: DatasetSpec
     sources: Mapping[str, ExampleSource]
+    # split that the dataset could have -> why it is not there and what to do
+    absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def source(self, split: str) -> ExampleSource:
         """The examples of `split`.
@@ -91,6 +93,8 @@ class OpenDataset:
         Raises:
           ValueError: there is no such split.
         """
+        if split in self.absent:
+            raise ValueError(f"no {split!r} split of {self.spec.name}: {self.absent[split]}")
         if split not in self.sources:
             raise ValueError(
                 f"no {split!r} split of {self.spec.name}; known: {', '.join(self.sources)}."

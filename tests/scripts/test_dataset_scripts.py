@@ -72,3 +72,29 @@ def test_prepare_writes_the_dataset_and_samples_once(tmp_path):
     again = run("prepare_dataset", *flags)
     assert again.returncode == 0 and "shapes is ready" in again.stdout
     assert files == {path: path.stat().st_mtime_ns for path in files}
+
+
+@pytest.mark.slow  # processes that import TensorFlow
+def test_prepare_shows_progress_and_what_is_still_missing(tmp_path):
+    for split in ("train", "val"):
+        for folder, picture in {
+            split: np.full((6, 8, 3), 90, np.uint8),
+            f"{split}annot": np.full((6, 8), 3, np.uint8),
+        }.items():
+            (tmp_path / "raw" / folder).mkdir(parents=True)
+            Image.fromarray(picture).save(tmp_path / "raw" / folder / "a.png")
+    flags = [
+        "--data.dataset=camvid",
+        f"--raw_dir={tmp_path / 'raw'}",
+        f"--data_dir={tmp_path / 'data'}",
+    ]
+    refused = run("prepare_dataset", *flags)
+    assert refused.returncode == 1
+    assert "error: camvid has 367 examples in 'train'; " in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+    done = run("prepare_dataset", *flags, "--allow_subset")
+    assert done.returncode == 0, done.stderr
+    assert "preparing camvid train" in done.stderr
+    assert "camvid is ready: train 1, val 1, trainval 2; sky, building" in done.stdout
+    assert "without 'test': it is not prepared. Get these files" in done.stdout
