@@ -17,7 +17,7 @@ def version() -> str:
 setup(
     name="deeplab-tf",
     version=version(),
-    description="DeepLabv3+ for semantic segmentation, on TensorFlow and Keras 3",
+    description="DeepLabv3+ and FastFCN (Joint Pyramid Upsampling) on TensorFlow and Keras 3",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -33,6 +33,7 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.20"],  # NVIDIA's libraries, for training on GPUs
+        "backends": ["jax", "torch"],  # to compare the networks on Keras' other backends
         "tensorboard": ["tensorboard"],
         "test": ["pytest"],
         "dev": ["pre-commit", "ruff"],
