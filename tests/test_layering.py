@@ -55,6 +55,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "deeplab_tf.model",
             "deeplab_tf.pretrained",
             "deeplab_tf.recipes",
+            "deeplab_tf.released",
         },
     },
     {"fastfcn": {"jpu_tf"}},

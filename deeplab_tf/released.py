@@ -1,0 +1,129 @@
+"""The checkpoints that DeepLabv3+'s authors released, by the names of their model zoo.
+
+`from_checkpoint` needs none of this to build what is in a file. Here is what a file cannot tell:
+what it was trained on, how it was evaluated, and what came out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from deeplab_tf.model import DeepLabV3Plus
+
+_VOC_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # code: eval.py's example for PASCAL VOC
+_CITYSCAPES_SCALES = (0.75, 1.0, 1.25)  # code: the model zoo's table
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+    """A row of the model zoo's table (code: all figures)."""
+
+    output_stride: int
+    mean_iou: float  # percent
+    multiply_adds: float | None  # billions, as the paper counts
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    split: str = "val"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Released:
+    """A released checkpoint."""
+
+    model: DeepLabV3Plus  # for a backbone alone, nothing but its name counts
+    dataset: str | None = None  # whose classes it tells apart; None: a backbone alone
+    num_classes: int | None = None
+    image_size: tuple[int, int] = (513, 513)  # to which images are padded, pixels
+    scores: tuple[Score, ...] = ()
+
+
+def _mobilenet_v2(backbone: str = "mobilenet_v2") -> DeepLabV3Plus:
+    # code: neither atrous branches nor a decoder, for speed
+    return DeepLabV3Plus(backbone=backbone, atrous_rates=(), decoder=False, separable=False)
+
+
+def _pretrained(backbone: str) -> Released:
+    return Released(model=DeepLabV3Plus(backbone=backbone))
+
+
+_XCEPTION65 = DeepLabV3Plus(backbone="xception65")
+_VOC = {"dataset": "voc2012", "num_classes": 21}
+_CITYSCAPES = {"dataset": "cityscapes", "num_classes": 19, "image_size": (1025, 2049)}
+# Class 0 is everything else; it has logits and is ignored.
+_ADE20K = {"dataset": "ade20k", "num_classes": 151}
+_MS = {"scales": _VOC_SCALES, "flip": True, "output_stride": 8}
+_CITYSCAPES_MS = {"scales": _CITYSCAPES_SCALES, "flip": True, "output_stride": 8}
+
+# Left out, since their networks are not of these two papers: MobileNetV3, EdgeTPU and those with
+# a dense prediction cell.
+RELEASED: dict[str, Released] = {
+    "mobilenetv2_dm05_coco_voc_trainaug": Released(
+        model=_mobilenet_v2("mobilenet_v2_dm05"),
+        scores=(Score(output_stride=16, mean_iou=70.19, multiply_adds=0.88),),
+        **_VOC,
+    ),
+    "mobilenetv2_dm05_coco_voc_trainval": Released(
+        model=_mobilenet_v2("mobilenet_v2_dm05"),
+        scores=(Score(output_stride=8, mean_iou=71.83, multiply_adds=2.84, split="test"),),
+        **_VOC,
+    ),
+    "mobilenetv2_coco_voc_trainaug": Released(
+        model=_mobilenet_v2(),
+        scores=(
+            Score(output_stride=16, mean_iou=75.32, multiply_adds=2.75),
+            Score(mean_iou=77.33, multiply_adds=152.59, **_MS),
+        ),
+        **_VOC,
+    ),
+    "mobilenetv2_coco_voc_trainval": Released(
+        model=_mobilenet_v2(),
+        scores=(Score(mean_iou=80.25, multiply_adds=152.59, split="test", **_MS),),
+        **_VOC,
+    ),
+    "xception65_coco_voc_trainaug": Released(
+        model=_XCEPTION65,
+        scores=(
+            Score(output_stride=16, mean_iou=82.20, multiply_adds=54.17),
+            Score(mean_iou=83.58, multiply_adds=3055.35, **_MS),
+        ),
+        **_VOC,
+    ),
+    "xception65_coco_voc_trainval": Released(
+        model=_XCEPTION65,
+        scores=(Score(mean_iou=87.80, multiply_adds=3055.35, split="test", **_MS),),
+        **_VOC,
+    ),
+    "mobilenetv2_coco_cityscapes_trainfine": Released(
+        model=_mobilenet_v2(),
+        scores=(
+            Score(output_stride=16, mean_iou=70.71, multiply_adds=21.27),
+            Score(mean_iou=73.57, multiply_adds=433.24, **_CITYSCAPES_MS),
+        ),
+        **_CITYSCAPES,
+    ),
+    "xception65_cityscapes_trainfine": Released(
+        model=_XCEPTION65,
+        scores=(
+            Score(output_stride=16, mean_iou=78.79, multiply_adds=418.64),
+            Score(mean_iou=80.42, multiply_adds=8677.92, **_CITYSCAPES_MS),
+        ),
+        **_CITYSCAPES,
+    ),
+    "mobilenetv2_ade20k_train": Released(
+        model=dataclasses.replace(_mobilenet_v2(), decoder=True, decoder_separable=True),
+        image_size=(257, 257),
+        scores=(Score(output_stride=16, mean_iou=32.04, multiply_adds=None),),
+        **_ADE20K,
+    ),
+    "xception65_ade20k_train": Released(
+        model=_XCEPTION65,
+        scores=(Score(mean_iou=45.65, multiply_adds=None, **_MS),),
+        **_ADE20K,
+    ),
+    "xception_41_imagenet": _pretrained("xception41"),
+    "xception_65_imagenet": _pretrained("xception65"),
+    "xception_65_imagenet_coco": _pretrained("xception65"),
+    "xception_71_imagenet": _pretrained("xception71"),
+    "resnet_v1_50_beta_imagenet": _pretrained("resnet50"),
+    "resnet_v1_101_beta_imagenet": _pretrained("resnet101"),
+}

@@ -1,0 +1,32 @@
+"""The table of released checkpoints agrees with what its models cost."""
+
+import dataclasses
+
+import keras
+import pytest
+
+from deeplab_tf.data import RAW_DATASETS
+from deeplab_tf.multiply_adds import multiply_adds
+from deeplab_tf.released import RELEASED
+
+
+@pytest.mark.parametrize("name", sorted(n for n, r in RELEASED.items() if r.scores))
+def test_networks_cost_what_the_model_zoo_says(name):
+    row = RELEASED[name]
+    for score in row.scores:
+        if score.multiply_adds is None:
+            continue
+        config = dataclasses.replace(row.model, output_stride=score.output_stride)
+        with keras.StatelessScope(initialize_variables=False):
+            model = config.build(row.num_classes)
+        cost = multiply_adds(
+            model, row.image_size, scales=score.scales, flip=score.flip, counting="paper"
+        )
+        assert cost / 1e9 == pytest.approx(score.multiply_adds, rel=3e-3, abs=0.006)
+
+
+@pytest.mark.parametrize("name", sorted(n for n, r in RELEASED.items() if r.dataset))
+def test_classes_are_the_datasets(name):
+    row = RELEASED[name]
+    others = row.num_classes - len(RAW_DATASETS[row.dataset].class_names)
+    assert others == (1 if row.dataset == "ade20k" else 0)
