@@ -1,12 +1,16 @@
 """What networks cost: multiply-adds beside the papers' tables, or speed and memory of one network.
 
 python scripts/benchmark.py --table=deeplab3
+python scripts/benchmark.py --table=fastfcn2
 python scripts/benchmark.py --model=deeplabv3plus --model.backbone=xception65 --height=513
 python scripts/benchmark.py --recipe=quickstart_shapes --height=128 --batch_size=8
 """
 
 from __future__ import annotations
 
+import os
+
+import benchmark_fps
 import benchmark_speed
 import benchmark_tables
 import cli
@@ -16,7 +20,10 @@ from absl import flags
 from deeplab_tf import config, recipe_flags
 
 _TABLE = flags.DEFINE_enum(
-    "table", None, list(benchmark_tables.TABLES), "print this table of a paper, ours beside theirs"
+    "table",
+    None,
+    [*benchmark_tables.TABLES, "fastfcn2"],
+    "print this table of a paper, ours beside theirs",
 )
 _MODEL = flags.DEFINE_enum(
     "model", None, list(zoo.MODEL_CONFIGS), "measure this network; --model.* are its options"
@@ -28,7 +35,10 @@ _WIDTH = flags.DEFINE_integer(
 )
 _NUM_CLASSES = flags.DEFINE_integer("num_classes", 21, "classes to tell apart", lower_bound=2)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "images at a time", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "timed rounds of about a second", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "timed rounds", lower_bound=1)
+_PRECISION = flags.DEFINE_enum(
+    "precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Keras' dtype policy"
+)
 recipe_flags.define_section("model", *zoo.MODEL_CONFIGS.values())
 
 
@@ -37,13 +47,26 @@ def main(argv: list[str]) -> None:
     cli.no_arguments(argv)
     if sum(flag.value is not None for flag in (_TABLE, _MODEL, _RECIPE)) != 1:
         raise ValueError("give one of --table, --model and --recipe; see --help.")
+    if _TABLE.value == "fastfcn2":
+        if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+            cli.import_tensorflow()
+        _set_precision()
+        benchmark_fps.print_table(batch_size=_BATCH_SIZE.value, rounds=_ROUNDS.value)
+        return
     if _TABLE.value is not None:
         cli.import_tensorflow()
         print(benchmark_tables.table_text(benchmark_tables.TABLES[_TABLE.value]))
         return
     model = _model_config()
     cli.import_tensorflow()
+    _set_precision()
     _print_measurements(model)
+
+
+def _set_precision() -> None:
+    import keras
+
+    keras.config.set_dtype_policy(_PRECISION.value)
 
 
 def _model_config() -> config.ModelConfig:

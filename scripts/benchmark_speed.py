@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import math
 import os
-import resource
 import statistics
 import sys
 import time
@@ -161,6 +160,8 @@ def _seconds(call: Callable[[], Any], calls: int) -> float:
 
 def peak_resident_memory() -> int:
     """The most memory this process has held so far, bytes."""
+    import resource  # not on Windows, where the rest of the script works
+
     unit = 1 if sys.platform == "darwin" else 1024  # of what the system counts in
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import sys
 
+import benchmark_fps
 import benchmark_speed
 import benchmark_tables
 import pytest
@@ -133,3 +134,17 @@ def test_the_true_count_of_every_row_is_that_of_the_released_codes_convolutions(
     }
     for true, _, paper in counts:
         assert true == pytest.approx(known[paper], abs=0.006)  # two decimals are printed
+
+
+def test_table_2_of_fastfcn_compares_with_the_dilated_row(capsys):
+    rows = [
+        benchmark_fps.Row(backbone="resnet_deep_stem_tiny", head="fcn", upsampler=name, fps=fps)
+        for name, fps in (("none", 10.0), ("jpu", 25.0))
+    ]
+    benchmark_fps.print_table([rows], batch_size=1, rounds=1)
+    none, jpu = (line.split() for line in capsys.readouterr().out.splitlines()[-2:])
+    assert none[:3] == ["resnet_deep_stem_tiny", "fcn", "none"]
+    assert [none[6], none[8], none[9]] == ["1.00"] * 3
+    assert float(jpu[6]) == pytest.approx(float(jpu[5]) / float(none[5]), rel=0.02)
+    assert jpu[8] == "2.50"
+    assert float(jpu[9]) == pytest.approx(float(none[4]) / float(jpu[4]), rel=0.02)
