@@ -20,10 +20,11 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from deeplab_tf.config import Recipe, differences, from_json, to_json
+from deeplab_tf.config import Recipe
 from deeplab_tf.data.spec import DatasetSpec
 from deeplab_tf.files import write_text
 from deeplab_tf.optimization import Momentum
+from deeplab_tf.recipe_json import differences, from_json, to_json
 from deeplab_tf.weights import weights_by_name
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -84,9 +83,24 @@ class DataConfig:
         ("random_scale", "random_crop", "random_flip"), "augmentations, in this order"
     )
     scale_range: tuple[float, float] = _field(
-        (0.5, 2.0), "smallest and largest factor of random_scale"
+        (0.5, 2.0), "smallest and largest factor of random_scale and random_short_side"
     )
     scale_step: float = _field(0.25, "random_scale draws multiples of this; 0: continuous")
+    on_bad_example: Literal["fail", "skip"] = _field(
+        "fail", "an unreadable training example ends the run, or another stands in for it"
+    )
+    base_size: int = _field(
+        520, "random_short_side: the shorter side becomes scale_range times this, pixels"
+    )
+    pad_color: float = _field(
+        127.5, "grey, 0..255, of what random_crop and random_rotation add to an image"
+    )
+    pad_label: int | None = _field(
+        None, "class of what random_crop and random_rotation add to a label; none: void"
+    )
+    color_jitter: float = _field(
+        0.25, "random_color: by how much brightness, contrast, saturation may change, 0..1"
+    )
     resize_min_side: int = _field(513, "resize_to_range: the shorter side, pixels")
     resize_max_side: int | None = _field(
         513, "resize_to_range: no longer side than this, whatever the shorter becomes; none: any"
@@ -108,6 +122,15 @@ class DataConfig:
             )
         if self.scale_step < 0:
             raise ValueError(f"data.scale_step must not be negative; got {self.scale_step}.")
+        if round(low * self.base_size) < 1:
+            raise ValueError(
+                "data.base_size times the smallest of data.scale_range must be at least 1 pixel;"
+                f" got {self.base_size} and {low}."
+            )
+        if not 0 <= self.pad_color <= 255:
+            raise ValueError(f"data.pad_color must be in 0..255; got {self.pad_color}.")
+        if not 0 <= self.color_jitter <= 1:
+            raise ValueError(f"data.color_jitter must be in 0..1; got {self.color_jitter}.")
         if self.resize_min_side < 1:
             raise ValueError(
                 f"data.resize_min_side must be at least 1 pixel; got {self.resize_min_side}."
@@ -237,9 +260,19 @@ class EvalConfig:
 
     split: str = _field("val", "split to evaluate", may_change=True)
     scales: tuple[float, ...] = _field(
-        (1.0,), "image scales whose probabilities are averaged", may_change=True
+        (1.0,), "image scales whose predictions are joined", may_change=True
     )
-    flip: bool = _field(False, "average with the left-right flipped image too", may_change=True)
+    flip: bool = _field(False, "join with the left-right flipped image's too", may_change=True)
+    protocol: Literal["whole_image", "sliding_window"] = _field(
+        "whole_image",
+        "whole_image: the image at its own size, probabilities averaged (DeepLab's code);"
+        " sliding_window: windows of a resized image, exponentials of logits summed (FastFCN's)",
+        may_change=True,
+    )
+    base_size: int = _field(
+        520, "sliding_window: longer side of the image at scale 1, pixels", may_change=True
+    )
+    crop_size: int = _field(480, "sliding_window: side of the windows, pixels", may_change=True)
     output_stride: int | None = _field(
         None,
         "output stride to evaluate at; default: the model's, which training always uses",
@@ -259,6 +292,17 @@ class EvalConfig:
             raise ValueError(
                 f"eval.scales must be one or more positive numbers; got {self.scales}."
             )
+        if min(self.base_size, self.crop_size) < 1:
+            raise ValueError(
+                "eval.base_size and eval.crop_size must be at least 1 pixel;"
+                f" got {self.base_size} and {self.crop_size}."
+            )
+
+
+def scaled_side(side: int, scale: float) -> int:
+    """Height or width of an image at a scale, pixels."""
+    # code: scale_dimension. Corner pixels stay on corner pixels, so it is the gaps that scale.
+    return max(1, int((side - 1) * scale + 1))
 
 
 # (label int32 [N,H,W], output of the network) -> (sum of the losses, number of valid terms)
@@ -300,67 +344,6 @@ class Recipe:
 
 
 SECTIONS: dict[str, type] = {"data": DataConfig, "train": TrainConfig, "eval": EvalConfig}
-
-
-def to_json(recipe: Recipe) -> str:
-    """The recipe as indented JSON; `from_json` reads it back."""
-    tree = {
-        "model": {"kind": recipe.model.kind, **dataclasses.asdict(recipe.model)},
-        **{name: dataclasses.asdict(getattr(recipe, name)) for name in SECTIONS},
-        "expected_mean_iou": recipe.expected_mean_iou,
-    }
-    return json.dumps(tree, indent=2) + "\n"
-
-
-def from_json(text: str, model_configs: Mapping[str, type]) -> Recipe:
-    """The recipe that `to_json` wrote.
-
-    Args:
-      text: JSON.
-      model_configs: kind -> dataclass, e.g. {"deeplabv3plus": DeepLabV3Plus}.
-
-    Raises:
-      ValueError: the model kind or a field is unknown, or a value does not validate.
-    """
-    tree = json.loads(text)
-    fields = dict(tree["model"])
-    model_class = lookup(model_configs, fields.pop("kind"), "model kind")
-    sections = {name: _from_tree(cls, tree[name]) for name, cls in SECTIONS.items()}
-    return Recipe(
-        model=_from_tree(model_class, fields),
-        expected_mean_iou=tree.get("expected_mean_iou"),
-        **sections,
-    )
-
-
-def _from_tree(cls: type[T], fields: Mapping[str, Any]) -> T:
-    known = {field.name: None for field in dataclasses.fields(cls)}
-    for name in fields:
-        lookup(known, name, f"field of {cls.__name__}")
-    return cls(**{name: _as_tuple(value) for name, value in fields.items()})
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
-
-
-def differences(old: Recipe, new: Recipe) -> list[str]:
-    """Fields in which a run that resumes may not differ, as 'train.base_lr: 0.01 -> 0.02'."""
-    found = []
-    if old.model != new.model:
-        was, now = (json.loads(to_json(r))["model"] for r in (old, new))
-        names = sorted({*was, *now})
-        found += [
-            f"model.{name}: {was.get(name)} -> {now.get(name)}"
-            for name in names
-            if was.get(name) != now.get(name)
-        ]
-    for section, cls in SECTIONS.items():
-        for field in dataclasses.fields(cls):
-            was, now = (getattr(getattr(r, section), field.name) for r in (old, new))
-            if was != now and not field.metadata.get("may_change"):
-                found.append(f"{section}.{field.name}: {was} -> {now}")
-    return found
 
 
 def field_types(cls: type) -> dict[str, Any]:

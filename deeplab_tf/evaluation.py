@@ -14,7 +14,7 @@ import tensorflow as tf
 from deeplab_tf.config import EvalConfig
 from deeplab_tf.data.pipeline import first_line
 from deeplab_tf.data.spec import DatasetSpec
-from deeplab_tf.inference import Predictor
+from deeplab_tf.inference import AnyPredictor, make_predictor
 from deeplab_tf.metrics import ConfusionMatrix
 
 
@@ -84,7 +84,7 @@ class EvalResult:
 
 
 def evaluate(
-    model: keras.Model | Predictor,
+    model: keras.Model | AnyPredictor,
     examples: tf.data.Dataset,
     spec: DatasetSpec,
     eval: EvalConfig,
@@ -96,10 +96,12 @@ def evaluate(
 
     Args:
       model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K] at the image's size; or a
-        Predictor of one, to evaluate again without tracing it again.
+        predictor of one, as from `inference.make_predictor`, to evaluate again without tracing it
+        again.
       examples: of {"image": uint8 [H, W, 3], "label": int32 [H, W], "name": string []}, unbatched.
       spec: of the dataset; K is its number of classes.
-      eval: scales and flip of the predictions, and what the mean IoU leaves out.
+      eval: how predictions are made, as far as a predictor does not decide it, and what the mean
+        IoU leaves out.
       progress: called after each example with (examples done, examples in all or None).
       name_of: what to call the example of an index that cannot be read; None: its number.
 
@@ -112,7 +114,7 @@ def evaluate(
         read, or a label is of another size than its image or has a value that is no class; the
         message says which example.
     """
-    predictor = model if isinstance(model, Predictor) else Predictor(model)
+    predictor = make_predictor(model, eval) if isinstance(model, keras.Model) else model
     outputs = predictor.num_classes
     if outputs != spec.num_classes:
         raise ValueError(

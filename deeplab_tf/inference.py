@@ -8,6 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from deeplab_tf.config import EvalConfig, scaled_side
+from deeplab_tf.sliding_window import SlidingWindowPredictor
+
 
 class Predictor:
     """A model behind one graph that serves every image size.
@@ -113,6 +116,22 @@ class Predictor:
                 yield self._logits_of(image[None], size, least_logits_size, flipped)
 
 
+AnyPredictor = Predictor | SlidingWindowPredictor
+
+
+def make_predictor(model: keras.Model, eval: EvalConfig) -> AnyPredictor:
+    """What predicts label maps by the protocol that `eval` names.
+
+    Args:
+      model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K].
+      eval: its protocol, base_size and crop_size are read; scales and flip are given at each
+        image.
+    """
+    if eval.protocol == "sliding_window":
+        return SlidingWindowPredictor(model, base_size=eval.base_size, crop_size=eval.crop_size)
+    return Predictor(model)
+
+
 def predict_probabilities(
     model: keras.Model, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
 ) -> tf.Tensor:
@@ -131,12 +150,6 @@ def _without_last_resize(model: keras.Model) -> keras.Model:
     """The model up to the logits as the network computes them; another's model as it is."""
     resizes = [layer for layer in model.layers if layer.name == "logits_resize"]
     return keras.Model(model.input, resizes[0].input[0]) if resizes else model
-
-
-def scaled_side(side: int, scale: float) -> int:
-    """Height or width of an image at a scale, pixels."""
-    # code: scale_dimension. Corner pixels stay on corner pixels, so it is the gaps that scale.
-    return max(1, int((side - 1) * scale + 1))
 
 
 def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from deeplab_tf.atrous import AtrousConv2D, AtrousDepthwiseConv2D
-from deeplab_tf.normalization import BatchNorm
+from deeplab_tf.normalization import BatchNorm, full_precision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def separable_conv_bn_relu(
 
 
 def classifier(x: keras.KerasTensor, num_classes: int, *, name: str) -> keras.KerasTensor:
-    """1x1 convolution to class scores, the only one with a bias; float32 under any policy.
+    """1x1 convolution to class scores, the only one with a bias; float32 in half precision too.
 
     Args:
       x: [N, h, w, C].
@@ -189,7 +189,7 @@ def classifier(x: keras.KerasTensor, num_classes: int, *, name: str) -> keras.Ke
         num_classes,
         1,
         kernel_initializer=truncated_normal(0.01),  # code
-        dtype="float32",
+        dtype=full_precision(),
         name=name,
     )(x)
 
@@ -212,10 +212,12 @@ class ResizeLike(keras.layers.Layer):
     def call(self, inputs):
         """([N, h, w, C], [N, H, W, *]) -> [N, H, W, C] in the first's dtype."""
         x, like = inputs
-        dtype = x.dtype
+        # Sampling positions lose their place in half precision.
+        dtype, precise = x.dtype, keras.backend.result_type(x.dtype, "float32")
         height, width = ops.shape(like)[1:3]
-        x = ops.cast(x, "float32")  # sampling positions lose their place in half precision
-        if keras.backend.backend() == "tensorflow":
+        x = ops.cast(x, precise)
+        # TensorFlow's own gives float32 even of float64.
+        if keras.backend.backend() == "tensorflow" and precise == "float32":
             import tensorflow as tf
 
             resized = tf.raw_ops.ResizeBilinear(
@@ -226,8 +228,9 @@ class ResizeLike(keras.layers.Layer):
             )
             resized.set_shape([x.shape[0], like.shape[1], like.shape[2], x.shape[3]])
         else:
-            rows = _interpolation_matrix(x.shape[1], height, self.align_corners)
-            columns = _interpolation_matrix(x.shape[2], width, self.align_corners)
+            old_height, old_width = ops.shape(x)[1:3]
+            rows = _interpolation_matrix(old_height, height, self.align_corners, precise)
+            columns = _interpolation_matrix(old_width, width, self.align_corners, precise)
             resized = ops.einsum("Hh,nhwc->nHwc", rows, x)
             resized = ops.einsum("Ww,nHwc->nHWc", columns, resized)
         return ops.cast(resized, dtype)
@@ -242,12 +245,13 @@ class ResizeLike(keras.layers.Layer):
         return {**super().get_config(), "align_corners": self.align_corners}
 
 
-def _interpolation_matrix(size: int, new_size: int, align_corners: bool):
-    """[new_size, size] float32: row i holds the weights of the input samples in output i."""
-    target = ops.arange(new_size, dtype="float32")
+def _interpolation_matrix(size, new_size, align_corners: bool, dtype):
+    """[new_size, size]: row i holds the weights of the input samples in output i."""
+    source, target = ops.arange(size, dtype=dtype), ops.arange(new_size, dtype=dtype)
+    size, new_size = ops.cast(size, dtype), ops.cast(new_size, dtype)
     if align_corners:
-        position = target * ((size - 1) / max(new_size - 1, 1))
+        position = target * ((size - 1) / ops.maximum(new_size - 1, 1))
     else:
-        position = ops.clip((target + 0.5) * (size / new_size) - 0.5, 0.0, size - 1.0)
-    distance = ops.abs(position[:, None] - ops.arange(size, dtype="float32")[None, :])
+        position = ops.clip((target + 0.5) * (size / new_size) - 0.5, 0.0, size - 1)
+    distance = ops.abs(position[:, None] - source[None, :])
     return ops.maximum(1.0 - distance, 0.0)

@@ -56,13 +56,13 @@ def masked_cross_entropy(
     if class_weights:
         loss *= tf.gather(tf.constant(class_weights, loss.dtype), target)
     # Selected rather than multiplied: 0 * inf at a void pixel would be NaN.
-    loss = tf.where(valid, loss, 0.0)
+    loss = tf.where(valid, loss, tf.zeros([], loss.dtype))
     if kept_fraction is None:
-        return tf.reduce_sum(loss), tf.reduce_sum(tf.cast(valid, tf.float32))
+        return tf.reduce_sum(loss), tf.reduce_sum(tf.cast(valid, loss.dtype))
     loss = tf.reshape(loss, [-1])
     kept = tf.cast(kept_fraction * tf.cast(tf.size(loss), tf.float32), tf.int32)
     hardest = tf.math.top_k(loss, kept, sorted=False).values
-    return tf.reduce_sum(hardest), tf.math.count_nonzero(hardest, dtype=tf.float32)
+    return tf.reduce_sum(hardest), tf.math.count_nonzero(hardest, dtype=loss.dtype)
 
 
 # Each takes the arguments of masked_cross_entropy.

@@ -95,8 +95,8 @@ class ConfusionMatrix:
 
         Args:
           excluded_classes: left out, whatever their IoU.
-          absent: classes in neither labels nor predictions are left out (code: both references),
-            or count as 0.
+          absent: classes in neither labels nor predictions are left out (code: DeepLab's), or
+            count as 0 (code: FastFCN's).
 
         Returns:
           0..1; NaN if no class is left.

@@ -119,6 +119,7 @@ class DeepLabV3Plus:
         from deeplab_tf.backbones import build_backbone
         from deeplab_tf.decoder import deeplab_decoder
         from deeplab_tf.layers import NormConfig, ResizeLike, classifier
+        from deeplab_tf.normalization import full_precision
 
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2; got {num_classes}.")
@@ -158,7 +159,7 @@ class DeepLabV3Plus:
             )
         logits = classifier(x, num_classes, name="logits")
         if self.upsample_logits or not auxiliary:
-            logits = ResizeLike(name="logits_resize", dtype="float32")([logits, image])
+            logits = ResizeLike(name="logits_resize", dtype=full_precision())([logits, image])
         return keras.Model(image, {"logits": logits} if auxiliary else logits, name=self.kind)
 
     def losses(self, pixel_loss: LossFn) -> Mapping[str, tuple[LossFn, float]]:

@@ -22,8 +22,7 @@ from typing import Any, Literal
 import keras
 
 from deeplab_tf.atrous import AtrousConv2D, AtrousDepthwiseConv2D
-from deeplab_tf.config import lookup
-from deeplab_tf.inference import scaled_side
+from deeplab_tf.config import lookup, scaled_side
 from deeplab_tf.layers import ResizeLike
 from deeplab_tf.normalization import BatchNorm
 

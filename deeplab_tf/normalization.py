@@ -6,6 +6,14 @@ import keras
 from keras import ops
 
 
+def full_precision() -> str:
+    """The dtype of what half precision is too coarse for: float32, or float64 under such a policy.
+
+    Networks run in float64 to be compared with others to the last digits.
+    """
+    return keras.backend.result_type(keras.config.dtype_policy().compute_dtype, "float32")
+
+
 @keras.saving.register_keras_serializable(package="deeplab_tf")
 class BatchNorm(keras.layers.BatchNormalization):
     """Keras' batch normalization, synchronized over replicas and with the authors' statistics.
@@ -15,7 +23,8 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     * The moving variance averages the unbiased batch variance (code: both papers' released
       code does so through its fused kernels; Keras averages the biased one).
-    * One replica, and inference, run the fused kernel, about three times as fast on a CPU.
+    * One replica, and inference, run the fused kernel, about three times as fast on a CPU; it has
+      no float64, which takes the way of several replicas.
     * In a replica of several, the statistics are those of the global batch. Every replica puts
       its mean, variance and pixel count in a row of one all-reduced matrix and merges the rows,
       so nothing cancels however far the mean is from zero.
@@ -35,18 +44,21 @@ class BatchNorm(keras.layers.BatchNormalization):
         if keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=use_batch, mask=mask)
         # Half precision sums overflow; Keras' layer computes in float32 too.
-        x = ops.cast(inputs, "float32")
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        fused = x.dtype == "float32"
         if not use_batch:
-            outputs = self._normalize_with_moving_statistics(x)
-        elif _num_replicas() > 1:
+            outputs = self._normalize_with_moving_statistics(x, fused)
+        elif _num_replicas() > 1 or not fused:
             outputs = self._normalize_over_replicas(x)
         else:
             outputs = self._normalize_fused(x)
         return ops.cast(outputs, self.compute_dtype)
 
-    def _normalize_with_moving_statistics(self, x):
+    def _normalize_with_moving_statistics(self, x, fused):
         import tensorflow as tf
 
+        if not fused:
+            return self._normalize_with(self.moving_mean, self.moving_variance, x)
         return tf.raw_ops.FusedBatchNormV3(
             x=x,
             scale=tf.convert_to_tensor(self.gamma),
@@ -79,9 +91,9 @@ class BatchNorm(keras.layers.BatchNormalization):
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync
         mean, variance = tf.nn.moments(x, axes=[0, 1, 2])
-        count = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float32)
+        count = tf.cast(tf.size(x) / tf.shape(x)[-1], x.dtype)
         own_row = tf.concat([mean, variance, [count]], axis=0)
-        place = tf.one_hot(context.replica_id_in_sync_group, replicas)
+        place = tf.one_hot(context.replica_id_in_sync_group, replicas, dtype=x.dtype)
         rows = context.all_reduce(tf.distribute.ReduceOp.SUM, place[:, None] * own_row[None, :])
         means, variances, counts = tf.split(rows, [mean.shape[0], mean.shape[0], 1], axis=1)
         total = tf.reduce_sum(counts)
@@ -90,14 +102,15 @@ class BatchNorm(keras.layers.BatchNormalization):
         variance = tf.reduce_sum(weights * (variances + (means - mean) ** 2), axis=0)
         unbiased = variance * (total / tf.maximum(total - 1.0, 1.0))
         self._update_moving_statistics(mean, unbiased)
-        return tf.nn.batch_normalization(
-            x,
-            mean,
-            variance,
-            tf.convert_to_tensor(self.beta),
-            tf.convert_to_tensor(self.gamma),
-            self.epsilon,
+        return self._normalize_with(mean, variance, x)
+
+    def _normalize_with(self, mean, variance, x):
+        import tensorflow as tf
+
+        mean, variance, beta, gamma = map(
+            tf.convert_to_tensor, (mean, variance, self.beta, self.gamma)
         )
+        return tf.nn.batch_normalization(x, mean, variance, beta, gamma, self.epsilon)
 
     def _update_moving_statistics(self, mean, variance):
         for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):

@@ -15,7 +15,7 @@ from deeplab_tf.data import open_dataset, pipeline
 from deeplab_tf.data.check import check_dataset
 from deeplab_tf.data.spec import DatasetSpec, ExampleSource, OpenDataset
 from deeplab_tf.evaluation import EvalResult, evaluate
-from deeplab_tf.inference import Predictor
+from deeplab_tf.inference import AnyPredictor, make_predictor
 from deeplab_tf.run_log import Progress, RunLog
 from deeplab_tf.weights import fit_weights, weights_by_name
 from deeplab_tf.weights.unfold import unfold_batch_norm
@@ -223,7 +223,7 @@ def train(
 
     # Loop: step, log every n, stop on a non-finite loss, evaluate every k, save every m
     batches = _batches(strategy, source, recipe, spec, start_step)
-    predictor = Predictor(keras.Model(model.input, model.output["logits"]))
+    predictor = make_predictor(keras.Model(model.input, model.output["logits"]), recipe.eval)
     log = RunLog(workdir, resume_step=start_step)
     progress = Progress("training", total_steps, start=start_step)
     say(
@@ -347,7 +347,7 @@ def _outside_strategy(recipe: Recipe, num_classes: int, trained: keras.Model) ->
 
 
 def _evaluate(
-    recipe: Recipe, dataset: OpenDataset, predictor: Predictor, step: int, log: RunLog
+    recipe: Recipe, dataset: OpenDataset, predictor: AnyPredictor, step: int, log: RunLog
 ) -> EvalResult:
     """Scores the weights of this step and draws some of their predictions."""
     spec, split = dataset.spec, recipe.eval.split

@@ -7,6 +7,7 @@ import math
 import keras
 
 from deeplab_tf.layers import NormConfig, batch_norm, conv, depthwise_conv, relu
+from deeplab_tf.normalization import full_precision
 
 
 def fan_in_uniform(fan_in: int) -> keras.initializers.Initializer:
@@ -86,14 +87,14 @@ def _normalized(x, norm, name):
 def dense(
     x: keras.KerasTensor, units: int, *, activation: str | None = None, name: str
 ) -> keras.KerasTensor:
-    """[N, C] -> [N, units], with bias; float32 under any policy."""
+    """[N, C] -> [N, units], with bias; float32 in half precision too."""
     initializer = fan_in_uniform(x.shape[-1])
     return keras.layers.Dense(
         units,
         activation=activation,
         kernel_initializer=initializer,
         bias_initializer=initializer,
-        dtype="float32",
+        dtype=full_precision(),
         name=name,
     )(x)
 
@@ -110,7 +111,7 @@ def classifier(
       name: of the convolution.
 
     Returns:
-      [N, h, w, num_classes], float32 under any policy.
+      [N, h, w, num_classes], float32 in half precision too.
     """
     initializer = fan_in_uniform(x.shape[-1])
     x = keras.layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
@@ -119,6 +120,6 @@ def classifier(
         1,
         kernel_initializer=initializer,
         bias_initializer=initializer,
-        dtype="float32",
+        dtype=full_precision(),
         name=name,
     )(x)

@@ -21,7 +21,7 @@ def class_presence_loss(label: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor,
     label = tf.where((label >= 0) & (label < num_classes), label, num_classes)
     bins = num_classes + 1
     present = tf.math.bincount(
-        label, minlength=bins, maxlength=bins, axis=-1, binary_output=True, dtype=tf.float32
+        label, minlength=bins, maxlength=bins, axis=-1, binary_output=True, dtype=logits.dtype
     )[:, :num_classes]
     loss = tf.nn.sigmoid_cross_entropy_with_logits(labels=present, logits=logits)
-    return tf.reduce_sum(loss), tf.cast(tf.size(loss), tf.float32)
+    return tf.reduce_sum(loss), tf.cast(tf.size(loss), loss.dtype)

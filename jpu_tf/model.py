@@ -142,6 +142,7 @@ class FastFCN:
         from deeplab_tf.backbones import build_backbone
         from deeplab_tf.config import lookup
         from deeplab_tf.layers import NormConfig, ResizeLike
+        from deeplab_tf.normalization import full_precision
         from jpu_tf.heads import HEADS, HeadOptions, fcn_head
         from jpu_tf.upsamplers import UPSAMPLERS
 
@@ -183,7 +184,7 @@ class FastFCN:
             aux = fcn_head(conv4, features, num_classes, quarter, name="aux")
             outputs["aux_logits"] = aux["logits"]
         for name in [name for name in outputs if name != "se_logits"]:
-            resize = ResizeLike(name=f"{name}_resize", dtype="float32")
+            resize = ResizeLike(name=f"{name}_resize", dtype=full_precision())
             outputs[name] = resize([outputs[name], image])
         return keras.Model(image, outputs if auxiliary else outputs["logits"], name=self.kind)
 

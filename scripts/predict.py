@@ -28,7 +28,8 @@ _IMAGES = flags.DEFINE_multi_string(
 _OUTPUT = flags.DEFINE_string("output", None, "directory for the predictions")
 recipe_flags.define_section("eval", config.EvalConfig)
 
-_USED = ("scales", "flip", "output_stride")  # what of --eval decides a prediction
+# what of --eval decides a prediction
+_USED = ("scales", "flip", "protocol", "base_size", "crop_size", "output_stride")
 
 
 def main(argv: list[str]) -> None:
@@ -69,10 +70,10 @@ _Predict = Callable[["np.ndarray"], "np.ndarray"]  # uint8 [H, W, 3] -> int32 [H
 
 
 def _trained_model() -> tuple[_Predict, DatasetSpec]:
-    from deeplab_tf.inference import Predictor
+    from deeplab_tf.inference import make_predictor
 
     options = _options(trained.recipe().eval)
-    predictor = Predictor(trained.model(options.output_stride))
+    predictor = make_predictor(trained.model(options.output_stride), options)
 
     def label_map_of(image):
         return predictor.label_map(image, scales=options.scales, flip=options.flip).numpy()
@@ -84,7 +85,9 @@ def _saved_model() -> tuple[_Predict, DatasetSpec]:
     from deeplab_tf.export.saved_model import SavedModel
 
     if _options(config.EvalConfig()) != config.EvalConfig():
-        raise ValueError("a SavedModel predicts at one scale; use --workdir for --eval flags.")
+        raise ValueError(
+            "a SavedModel predicts whole images at one scale; use --workdir for --eval flags."
+        )
     loaded = SavedModel(_SAVED_MODEL.value)
     return lambda image: loaded.predict(image[None])["label_map"][0].numpy(), loaded.spec
 

@@ -9,7 +9,7 @@ import cli
 import zoo
 from absl import flags
 
-from deeplab_tf import config, recipe_flags
+from deeplab_tf import recipe_flags, recipe_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "where checkpoints, metrics and pictures go")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
     cli.no_arguments(argv)
     recipe = recipe_flags.recipe_from_flags(zoo.RECIPES)
     if _DRY_RUN.value:
-        print(config.to_json(recipe), end="")
+        print(recipe_json.to_json(recipe), end="")
         return
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing: say where checkpoints and metrics shall go.")

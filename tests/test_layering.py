@@ -17,6 +17,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "contracts": {
             "deeplab_tf.config",
             "deeplab_tf.recipe_flags",
+            "deeplab_tf.recipe_json",
             "deeplab_tf.data.spec",
             "deeplab_tf.files",
         },

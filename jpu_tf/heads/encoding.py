@@ -9,7 +9,7 @@ from keras import ops
 
 from deeplab_tf.backbones import Features
 from deeplab_tf.layers import relu
-from deeplab_tf.normalization import BatchNorm
+from deeplab_tf.normalization import BatchNorm, full_precision
 from jpu_tf.heads.options import HeadOptions
 from jpu_tf.layers import classifier, conv_bn_relu, dense
 
@@ -37,7 +37,7 @@ class Encoding(keras.layers.Layer):
     """
 
     def __init__(self, num_codewords: int = _CODEWORDS, **layer_options):
-        super().__init__(**{"dtype": "float32", **layer_options})
+        super().__init__(**{"dtype": full_precision(), **layer_options})
         self.num_codewords = num_codewords
 
     def build(self, input_shape):
@@ -59,7 +59,9 @@ class Encoding(keras.layers.Layer):
     def call(self, inputs):
         """[N, h, w, D] -> [N, K, D] float32."""
         shape = ops.shape(inputs)
-        x = ops.reshape(ops.cast(inputs, "float32"), (shape[0], shape[1] * shape[2], shape[3]))
+        x = ops.reshape(
+            ops.cast(inputs, self.compute_dtype), (shape[0], shape[1] * shape[2], shape[3])
+        )
         codewords = ops.convert_to_tensor(self.codewords)
         centre = ops.mean(codewords, axis=0)
         x, codewords = x - centre, codewords - centre
@@ -115,7 +117,7 @@ def encoding_head(
         momentum=norm.momentum,
         epsilon=norm.epsilon,
         use_batch_statistics=norm.use_batch_statistics,
-        dtype="float32",
+        dtype=full_precision(),
         name="head_encoding_bn",
     )(context)
     context = ops.mean(ops.relu(context), axis=(1, 3))  # [N, D], over codewords

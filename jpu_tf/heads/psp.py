@@ -31,17 +31,17 @@ class AdaptiveAveragePooling(keras.layers.Layer):
     def call(self, inputs):
         """[N, h, w, C] -> [N, bins, bins, C] in the input's dtype."""
         height, width = ops.shape(inputs)[1:3]
-        x = ops.cast(inputs, "float32")
-        x = ops.einsum("bh,nhwc->nbwc", self._averages(height), x)
-        x = ops.einsum("bw,nhwc->nhbc", self._averages(width), x)
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        x = ops.einsum("bh,nhwc->nbwc", self._averages(height, x.dtype), x)
+        x = ops.einsum("bw,nhwc->nhbc", self._averages(width, x.dtype), x)
         return ops.cast(x, inputs.dtype)
 
-    def _averages(self, size):
+    def _averages(self, size, dtype):
         """[bins, size]: the weight of each pixel in the average of each bin."""
         bins, pixels = ops.arange(self.bins)[:, None], ops.arange(size)[None, :]
         start = bins * size // self.bins
         end = ((bins + 1) * size + self.bins - 1) // self.bins
-        inside = ops.cast((pixels >= start) & (pixels < end), "float32")
+        inside = ops.cast((pixels >= start) & (pixels < end), dtype)
         return inside / ops.sum(inside, axis=1, keepdims=True)
 
     def compute_output_shape(self, input_shape):

@@ -3,7 +3,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from deeplab_tf import config
+from deeplab_tf import config, recipe_json
 from deeplab_tf.config import DataConfig, EvalConfig, Recipe, TrainConfig
 
 
@@ -39,7 +39,7 @@ def test_lookup_guesses_nothing_where_nothing_is_close():
 
 
 def test_json_gives_back_the_recipe():
-    assert config.from_json(config.to_json(RECIPE), {"net": Net}) == RECIPE
+    assert recipe_json.from_json(recipe_json.to_json(RECIPE), {"net": Net}) == RECIPE
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,10 @@ def test_json_gives_back_the_recipe():
     ],
 )
 def test_json_that_does_not_fit_says_what(old, new, message):
-    text = config.to_json(RECIPE)
+    text = recipe_json.to_json(RECIPE)
     assert old in text
     with pytest.raises(ValueError, match=message):
-        config.from_json(text.replace(old, new), {"net": Net})
+        recipe_json.from_json(text.replace(old, new), {"net": Net})
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_differences_are_those_a_resumed_run_may_not_have():
     data = dataclasses.replace(RECIPE.data, crop_size=65, images_dir="elsewhere")
     train = dataclasses.replace(RECIPE.train, save_every=1, base_lr=0.1)
     other = dataclasses.replace(RECIPE, model=Net(rates=(6, 12), width=4), data=data, train=train)
-    assert config.differences(RECIPE, RECIPE) == []
-    assert config.differences(RECIPE, other) == [
+    assert recipe_json.differences(RECIPE, RECIPE) == []
+    assert recipe_json.differences(RECIPE, other) == [
         "model.width: 8 -> 4",
         "data.crop_size: 513 -> 65",
         "train.base_lr: 0.007 -> 0.1",

@@ -60,6 +60,8 @@ def test_backbone_has_the_promised_strides(name):
     [
         ("mobilenet_v2_tiny", (65, 97)),
         ("resnet_tiny", (65, 97)),
+        ("resnet_deep_stem_tiny", (65, 97)),
+        ("resnet_deep_stem_tiny", (64, 96)),
         ("xception_tiny", (65, 97)),
         ("xception_tiny", (64, 96)),
         ("xception_tiny", (51, 90)),
@@ -70,7 +72,7 @@ def test_output_stride_8_and_16_subsampled_equal_32(name, size):
     for output_stride in (8, 16, 32):
         image = keras.Input((None, None, 3))
         # Multi-grid is relative to the output stride's own rate and so no part of this.
-        grid = None if name.startswith("mobilenet") else (1, 1, 1)
+        grid = BACKBONES[name].multi_grid and (1, 1, 1)
         features = build_backbone(name, image, output_stride=output_stride, multi_grid=grid)
         models[output_stride] = keras.Model(image, features.conv5)
         _copy_weights(models[8], models[output_stride])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.normalization import BatchNorm
+from deeplab_tf.normalization import BatchNorm, full_precision
 from deeplab_tf.training import make_strategy
 
 
@@ -100,3 +100,30 @@ def test_keras_file_round_trip_keeps_the_layer(tmp_path):
     assert loaded.layers[-1].use_batch_statistics is False
     x = _activations()
     np.testing.assert_array_equal(loaded(x).numpy(), model(x).numpy())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_float64_is_the_formula_to_the_last_digits(training):
+    layer, x = _layer(dtype="float64"), _activations().astype(np.float64)
+    y = layer(x, training=training)
+    mean, variance = (x.mean((0, 1, 2)), x.var((0, 1, 2))) if training else (0.0, 1.0)
+    expected = (x - mean) / np.sqrt(variance + 1e-3) * [1.5, 0.5] + [0.25, -1.0]
+    assert y.dtype == "float64"
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
+    if training:
+        count = x.size / 2
+        unbiased = variance * count / (count - 1)
+        np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * unbiased, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("float32", "float32"), ("mixed_bfloat16", "float32"), ("float64", "float64")],
+)
+def test_full_precision_is_at_least_float32(policy, expected):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        assert full_precision() == expected
+    finally:
+        keras.config.set_dtype_policy(before)

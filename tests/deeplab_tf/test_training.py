@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf import training
+from deeplab_tf import recipe_json, training
 from deeplab_tf.checkpoints import load_model
 from deeplab_tf.config import DataConfig, Recipe, TrainConfig
 from deeplab_tf.data import shapes
@@ -249,14 +249,12 @@ def test_killed_run_resumes_to_the_numbers_of_an_uninterrupted_one(photos, tmp_p
     """Killed with SIGKILL after its first checkpoint, in a process of its own."""
     script = (
         "import sys, json; sys.path.insert(0, 'scripts')\n"
-        "from deeplab_tf import config, training; import zoo\n"
-        "recipe = config.from_json(open(sys.argv[1]).read(), zoo.MODEL_CONFIGS)\n"
+        "from deeplab_tf import recipe_json, training; import zoo\n"
+        "recipe = recipe_json.from_json(open(sys.argv[1]).read(), zoo.MODEL_CONFIGS)\n"
         "training.train(recipe, workdir=sys.argv[2], check_data=False)\n"
     )
-    from deeplab_tf import config
-
     recipe = tmp_path / "recipe.json"
-    recipe.write_text(config.to_json(_recipe(photos, steps=6)))
+    recipe.write_text(recipe_json.to_json(_recipe(photos, steps=6)))
     root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 
     def run(workdir, until=None):
