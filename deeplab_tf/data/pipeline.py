@@ -8,18 +8,21 @@ number of workers, replicas and restarts, and nothing has to be held in memory t
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf.config import DataConfig, lookup
+from deeplab_tf.config import DataConfig
+from deeplab_tf.data.augmentations import augmenter
 from deeplab_tf.data.spec import ExampleSource
-from deeplab_tf.data.transforms import AUGMENTATIONS
 
 # Around the message of an error that was raised in a graph.
 _TENSORFLOWS_OWN = re.compile(
     r"\{\{.*?\}\}|\[Op:\w+\]( name: *)?|Error in user-defined function.*?Iterator::\S+: "
 )
+_ATTEMPTS = 10  # ours: examples tried in the place of one; all bad, most of the dataset is
+_STAND_IN = 1 << 16  # ours: far from the augmentations' seeds
 _READ_AHEAD = 64  # ours: more batches than prefetching can be ahead of the step that failed
 
 
@@ -54,8 +57,10 @@ def train_batches(
     num_classes: int,
     seed: int,
     start_step: int = 0,
+    part: tf.distribute.InputContext | None = None,
+    skipped: set[int] | None = None,
 ) -> tf.data.Dataset:
-    """The endless stream of training batches.
+    """The endless stream of training batches, or one worker's part of it.
 
     Args:
       source: of the training split.
@@ -64,6 +69,9 @@ def train_batches(
       num_classes: background counted, void not.
       seed: of order and augmentation.
       start_step: the first batch handed out.
+      part: read only this worker's share of each batch, a replica's share at a time, so that all
+        replicas together have the batch that one would have. None: whole batches.
+      skipped: with data.on_bad_example 'skip', the examples that others stood in for are added.
 
     Returns:
       Dataset of {"image": float32 [B, S, S, 3] 0..255, "label": int32 [B, S, S]}.
@@ -74,32 +82,95 @@ def train_batches(
     """
     if not len(source):
         raise ValueError("the training split must have at least one example; it has none.")
-    augmentations = [lookup(AUGMENTATIONS, name, "augmentation") for name in data.augmentations]
+    augment = augmenter(data, ignore_label)
 
-    def example(element: tf.Tensor) -> dict[str, tf.Tensor]:
-        read = source.read(_example_index(element, seed, len(source)))
-        label = _checked(read, num_classes, ignore_label)
-        image = tf.cast(read["image"], tf.float32)
+    def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        read = source.read(index)
+        return {"image": read["image"], "label": _checked(read, num_classes, ignore_label)}
+
+    def augmented(element: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        image = tf.cast(example["image"], tf.float32)
         element_seed = tf.stack([tf.constant(seed, tf.int64), element])
-        for i, augment in enumerate(augmentations):
-            own_seed = tf.random.experimental.stateless_fold_in(element_seed, i)
-            image, label = augment(image, label, own_seed, data=data, ignore_label=ignore_label)
+        image, label = augment(image, example["label"], element_seed)
         return {"image": image, "label": label}
 
-    start = start_step * data.batch_size
-    elements = tf.data.Dataset.counter(start, 1, dtype=tf.int64)
-    examples = elements.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    elements = _elements(data.batch_size, start_step, part)
+    if data.on_bad_example == "fail":
+        examples = elements.map(
+            lambda e: augmented(e, read(_example_index(e, seed, len(source)))),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    else:
+        readable = _readable(elements, read, seed, len(source), skipped)
+        examples = readable.map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     size = [data.crop_size, data.crop_size]
     if examples.element_spec["label"].shape != size:
         raise ValueError(
-            "data.augmentations must include random_crop, which brings all images to one size, and"
-            f" nothing after it that changes sizes; got {', '.join(data.augmentations) or 'none'}."
+            "data.augmentations must include random_crop or center_crop, which bring all images to"
+            " one size, and nothing after it that changes sizes;"
+            f" got {', '.join(data.augmentations) or 'none'}."
         )
-    batches = examples.batch(data.batch_size, drop_remainder=True)
-    options = tf.data.Options()
-    # Batches are split over replicas; sharding the elements would make another order.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+    size = part.get_per_replica_batch_size(data.batch_size) if part else data.batch_size
+    return examples.batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _elements(
+    batch_size: int, start_step: int, part: tf.distribute.InputContext | None
+) -> tf.data.Dataset:
+    """The elements of the stream that are this worker's; int64 scalars."""
+    share = batch_size // part.num_input_pipelines if part else batch_size
+    first = part.input_pipeline_id * share if part else 0
+    own = tf.data.Dataset.counter(start_step * share, 1, dtype=tf.int64)
+    return own.map(lambda i: i // share * batch_size + first + i % share)
+
+
+def _readable(
+    elements: tf.data.Dataset,
+    read: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    seed: int,
+    num_examples: int,
+    skipped: set[int] | None,
+) -> tf.data.Dataset:
+    """(element, example) in the same order, another example for each that cannot be read.
+
+    Which other one is a function of seed, element and number of examples alone.
+    """
+
+    def index_of(element, attempt):
+        element_seed = tf.stack([tf.constant(seed, tf.int64), element])
+        own_seed = tf.random.experimental.stateless_fold_in(element_seed, _STAND_IN + attempt)
+        other = tf.random.stateless_uniform([], own_seed, 0, num_examples, tf.int64)
+        return tf.where(attempt == 0, _example_index(element, seed, num_examples), other)
+
+    def first_readable(element):
+        def attempt(number):
+            return element, number, read(index_of(element, number))
+
+        # Once all attempts have failed, the last one's error is raised.
+        attempts = tf.data.Dataset.range(_ATTEMPTS).map(attempt).ignore_errors()
+        last = tf.data.Dataset.range(_ATTEMPTS - 1, _ATTEMPTS).map(attempt)
+        return attempts.concatenate(last).take(1)
+
+    def note(*bad: np.ndarray) -> np.int64:
+        if skipped is not None:
+            skipped.update(map(int, bad))
+        return np.int64(0)
+
+    def noted(element, number, example):
+        def note_all():
+            bad = tf.map_fn(lambda i: index_of(element, i), tf.range(number))
+            return tf.numpy_function(lambda b: note(*b), [bad], tf.int64)
+
+        with tf.control_dependencies(
+            [tf.cond(number > 0, note_all, lambda: tf.constant(0, tf.int64))]
+        ):
+            return tf.identity(element), example
+
+    found = elements.interleave(
+        first_readable, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    return found.map(noted)
 
 
 def _checked(read: dict[str, tf.Tensor], num_classes: int, ignore_label: int) -> tf.Tensor:

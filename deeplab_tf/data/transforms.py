@@ -1,20 +1,23 @@
 """Augmentations: pure functions of image, label and seed.
 
 Labels are only ever resized with nearest neighbours. The deterministic part of each
-augmentation is a function of its own.
+augmentation is a function of its own. DeepLab's protocol is random_scale, random_crop,
+random_flip; FastFCN's is in `pillow_transforms`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 import tensorflow as tf
 
 from deeplab_tf.config import DataConfig
+from deeplab_tf.data.pillow_ops import select
 
 _Pair = tuple[tf.Tensor, tf.Tensor]
 
-MEAN_PIXEL = 127.5  # code: what images are padded with; 0 once the network has normalized it
+_GREY = (0.299, 0.587, 0.114)  # cited: ITU-R BT.601, the luma of red, green and blue
+_HUE_SHARE = 0.25  # ours: turns of the hue at a jitter of 1; more makes other things of things
 
 
 def scale_by(image: tf.Tensor, label: tf.Tensor, scale: tf.Tensor) -> _Pair:
@@ -66,25 +69,45 @@ def size_in_range(
 
 def _resize(image: tf.Tensor, label: tf.Tensor, size: tf.Tensor) -> _Pair:
     image = tf.raw_ops.ResizeBilinear(images=image[None], size=size, align_corners=True)[0]
-    label = tf.raw_ops.ResizeNearestNeighbor(
-        images=label[None, :, :, None], size=size, align_corners=True
-    )
-    return image, label[0, :, :, 0]
+
+    def places(axis):  # as ResizeNearestNeighbor has them, which takes five times as long
+        old, new = tf.shape(label)[axis], size[axis]
+        step = tf.cast(old - 1, tf.float32) / tf.cast(tf.maximum(new - 1, 1), tf.float32)
+        exact = tf.range(tf.cast(new, tf.float32)) * step
+        return tf.minimum(tf.cast(tf.floor(exact + 0.5), tf.int32), old - 1)
+
+    return image, select(label, places(0), places(1))
 
 
-def pad_to(image: tf.Tensor, label: tf.Tensor, size: int, ignore_label: int) -> _Pair:
-    """Pads sides below `size` up to it, at the bottom and on the right (code)."""
+def pad_to(image: tf.Tensor, label: tf.Tensor, size: int, color: float, void: int) -> _Pair:
+    """Pads sides below `size` up to it, at the bottom and on the right (code: both references).
+
+    Args:
+      image: float32 [H, W, 3].
+      label: int32 [H, W].
+      size: pixels.
+      color: grey of the new pixels of the image.
+      void: value of those of the label.
+
+    Returns:
+      (image, label), no side below `size`.
+    """
     missing = tf.maximum(size - tf.shape(label), 0)
     paddings = [[0, missing[0]], [0, missing[1]]]
-    image = tf.pad(image, [*paddings, [0, 0]], constant_values=MEAN_PIXEL)
-    label = tf.pad(label, paddings, constant_values=ignore_label)
-    return image, label
+    return tf.cond(
+        tf.reduce_any(missing > 0),
+        lambda: (
+            tf.pad(image, [*paddings, [0, 0]], constant_values=color),
+            tf.pad(label, paddings, constant_values=void),
+        ),
+        lambda: (image, label),
+    )
 
 
-def crop_at(image: tf.Tensor, label: tf.Tensor, corner: tf.Tensor, size: int) -> _Pair:
-    """The square of `size` pixels whose top left pixel is `corner`, (row, column)."""
-    image = tf.slice(image, tf.concat([corner, [0]], 0), [size, size, 3])
-    return image, tf.slice(label, corner, [size, size])
+def crop_at(image: tf.Tensor, label: tf.Tensor, corner: tf.Tensor, shape: tf.Tensor) -> _Pair:
+    """The part of `shape`, (rows, columns), whose top left pixel is `corner`, (row, column)."""
+    image = tf.slice(image, tf.concat([corner, [0]], 0), tf.concat([shape, [3]], 0))
+    return image, tf.slice(label, corner, shape)
 
 
 def flip_left_right(image: tf.Tensor, label: tf.Tensor) -> _Pair:
@@ -135,11 +158,41 @@ def random_scale(
 def random_crop(
     image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor, *, data: DataConfig, ignore_label: int
 ) -> _Pair:
-    """Pads up to data.crop_size, then cuts a square of that size from anywhere."""
-    image, label = pad_to(image, label, data.crop_size, ignore_label)
-    corners = tf.cast(tf.shape(label) - data.crop_size + 1, tf.uint32)
-    drawn = tf.random.stateless_uniform([2], seed, None, None, tf.uint32) % corners
-    return crop_at(image, label, tf.cast(drawn, tf.int32), data.crop_size)
+    """Cuts a square of data.crop_size from anywhere, out of an image padded up to that.
+
+    Args:
+      image: float32 [H, W, 3].
+      label: int32 [H, W].
+      seed: int32 [2]; the draw is a function of it.
+      data: gives crop_size, and pad_color and pad_label of what is padded.
+      ignore_label: of what is padded, unless data.pad_label is set.
+
+    Returns:
+      (image, label), both square.
+    """
+    corner = crop_corner(tf.shape(label), seed, data.crop_size)
+    shape = tf.minimum(tf.shape(label), data.crop_size)
+    image, label = crop_at(image, label, corner, shape)
+    return pad_crop(image, label, data=data, ignore_label=ignore_label)
+
+
+def crop_corner(size: tf.Tensor, seed: tf.Tensor, crop_size: int) -> tf.Tensor:
+    """Where the crop of an image of `size` begins; int32 [2] of (H, W), of (row, column)."""
+    places = tf.cast(tf.maximum(size - crop_size, 0) + 1, tf.uint32)
+    drawn = tf.random.stateless_uniform([2], seed, None, None, tf.uint32) % places
+    return tf.cast(drawn, tf.int32)
+
+
+def pad_crop(image: tf.Tensor, label: tf.Tensor, *, data: DataConfig, ignore_label: int) -> _Pair:
+    """`pad_to` data.crop_size of what is no larger, with the colour and class of `data`."""
+    image, label = pad_to(image, label, data.crop_size, data.pad_color, void(data, ignore_label))
+    size = [data.crop_size, data.crop_size]
+    return tf.ensure_shape(image, [*size, 3]), tf.ensure_shape(label, size)
+
+
+def void(data: DataConfig, ignore_label: int) -> int:
+    """The label of pixels that no photo has."""
+    return ignore_label if data.pad_label is None else data.pad_label
 
 
 def random_flip(
@@ -154,9 +207,52 @@ def random_flip(
     )
 
 
-AUGMENTATIONS: dict[str, Callable[..., _Pair]] = {
-    "resize_to_range": resize_to_range,
-    "random_scale": random_scale,
-    "random_crop": random_crop,
-    "random_flip": random_flip,
-}
+def change_color(
+    image: tf.Tensor,
+    *,
+    brightness: tf.Tensor,
+    contrast: tf.Tensor,
+    saturation: tf.Tensor,
+    hue: tf.Tensor,
+) -> tf.Tensor:
+    """Changes the light of a photo; one linear map of its colours.
+
+    Args:
+      image: float32 [H, W, 3], 0..255.
+      brightness: float32 factor of all; 1 changes nothing.
+      contrast: float32 factor of the distance to the photo's mean grey; likewise.
+      saturation: float32 factor of the distance to each pixel's own grey; likewise.
+      hue: float32, turns of the colour circle in YIQ; 0 changes nothing.
+
+    Returns:
+      float32 [H, W, 3], 0..255.
+    """
+    # cited: NTSC's YIQ, in which grey is one axis and hue an angle about it.
+    to_yiq = tf.constant([_GREY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
+    angle = 2 * math.pi * hue
+    along, across = saturation * tf.cos(angle), saturation * tf.sin(angle)
+    zero = tf.zeros([])
+    turn = tf.stack([[1.0, zero, zero], [zero, along, -across], [zero, across, along]])
+    colors = brightness * contrast * (tf.linalg.inv(to_yiq) @ turn @ to_yiq)
+    mean_grey = tf.tensordot(tf.reduce_mean(image, axis=[0, 1]), tf.constant(_GREY), 1)
+    shift = brightness * (1 - contrast) * mean_grey
+    return tf.clip_by_value(tf.tensordot(image, tf.transpose(colors), 1) + shift, 0, 255)
+
+
+def random_color(
+    image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor, *, data: DataConfig, ignore_label: int
+) -> _Pair:
+    """Changes brightness, contrast and saturation by factors of 1 +- data.color_jitter, and hue.
+
+    In neither paper. After random_crop it works on fewer pixels, those padded included.
+    """
+    del ignore_label
+    drawn = tf.random.stateless_uniform([4], seed, -data.color_jitter, data.color_jitter)
+    image = change_color(
+        image,
+        brightness=1 + drawn[0],
+        contrast=1 + drawn[1],
+        saturation=1 + drawn[2],
+        hue=_HUE_SHARE * drawn[3],
+    )
+    return image, label

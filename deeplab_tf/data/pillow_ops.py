@@ -1,0 +1,178 @@
+"""What Pillow does to pictures, as TensorFlow operations, equal to it in every bit.
+
+FastFCN's training data went through Pillow. In a graph the same runs on all cores, and only for
+those pixels that the crop will keep.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+_RESIZE_BITS = 22  # cited: Pillow's Resample.c, fixed-point weights of 8-bit pictures
+_BLUR_BITS = 24  # cited: Pillow's BoxBlur.c
+_BLUR_PASSES = 3  # cited: likewise; so many boxes are its Gaussian
+
+Window = tuple[
+    tf.Tensor, tf.Tensor
+]  # int32 [2] and int32 [2]: first (row, column), (rows, columns)
+
+
+def resize_bilinear(image: tf.Tensor, size: tf.Tensor, window: Window | None = None) -> tf.Tensor:
+    """`Image.resize(..., BILINEAR)`: columns first, then rows, rounded after each.
+
+    Where an image shrinks, the triangle of its weights is as wide as the new pixels are.
+
+    Args:
+      image: uint8 [H, W, C].
+      size: int32 [2], the new (H, W), of the same shape up to rounding. (With very different
+        shapes Pillow may begin with the rows, which makes differences of 1.)
+      window: compute this part of the result alone.
+
+    Returns:
+      uint8, of the new size or the window's.
+    """
+    corner, shape = window or (tf.zeros([2], tf.int32), size)
+    rows = _taps(tf.shape(image)[0], size[0], corner[0], shape[0])
+    columns = _taps(tf.shape(image)[1], size[1], corner[1], shape[1])
+    first, last = rows[0][0], rows[0][-1] + tf.shape(rows[1])[1]
+    part = tf.cast(image[first:last], tf.int32)  # only the rows that are looked at
+    part = tf.transpose(_weighted(tf.transpose(part, [1, 0, 2]), columns), [1, 0, 2])
+    return tf.cast(_weighted(part, (rows[0] - first, rows[1])), tf.uint8)
+
+
+def _taps(size: tf.Tensor, new_size: tf.Tensor, start: tf.Tensor, count: tf.Tensor):
+    """First source pixel, int32 [count], and fixed-point weights, int32 [count, taps]."""
+    scale = tf.cast(size, tf.float64) / tf.cast(new_size, tf.float64)
+    support = tf.maximum(scale, 1)
+    center = (tf.cast(start + tf.range(count), tf.float64) + 0.5) * scale
+    first = tf.maximum(tf.cast(tf.floor(center - support + 0.5), tf.int32), 0)
+    end = tf.minimum(tf.cast(tf.floor(center + support + 0.5), tf.int32), size)
+    pixel = first[:, None] + tf.range(tf.reduce_max(end - first))
+    distance = tf.abs(tf.cast(pixel, tf.float64) - center[:, None] + 0.5) * (1 / support)
+    weights = tf.where(pixel < end[:, None], tf.maximum(1 - distance, 0), 0)
+    weights *= 1 / tf.reduce_sum(weights, axis=1, keepdims=True)
+    return first, tf.cast(weights * 2**_RESIZE_BITS + 0.5, tf.int32)
+
+
+def _weighted(pixels: tf.Tensor, taps: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """The weighted sums along the first axis of int32 [n, m, C]."""
+    first, weights = taps
+    size, shape = tf.shape(pixels)[0], tf.shape(pixels)
+    flat = tf.reshape(pixels, [size, shape[1] * shape[2]])
+
+    def add(tap, total):
+        # Where a pixel has fewer taps than the others, its last weights are zero.
+        taken = tf.gather(flat, tf.minimum(first + tap, size - 1))
+        return tap + 1, total + taken * weights[:, tap, None]
+
+    total = tf.fill([tf.shape(first)[0], shape[1] * shape[2]], 2 ** (_RESIZE_BITS - 1))
+    _, total = tf.while_loop(
+        lambda tap, _: tap < tf.shape(weights)[1],
+        add,
+        (tf.constant(0), total),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
+    )
+    rounded = tf.bitwise.right_shift(total, _RESIZE_BITS)
+    result = tf.reshape(rounded, [tf.shape(first)[0], shape[1], shape[2]])
+    return tf.ensure_shape(result, [None, None, pixels.shape[2]])
+
+
+def resize_nearest(label: tf.Tensor, size: tf.Tensor, window: Window | None = None) -> tf.Tensor:
+    """`Image.resize(..., NEAREST)`.
+
+    Args:
+      label: [H, W] of any type.
+      size: int32 [2], the new (H, W).
+      window: compute this part of the result alone.
+
+    Returns:
+      Of the same type, of the new size or the window's.
+    """
+    corner, shape = window or (tf.zeros([2], tf.int32), size)
+
+    def places(axis):
+        step = tf.cast(tf.shape(label)[axis], tf.float64) / tf.cast(size[axis], tf.float64)
+        # Pillow adds step to step, and so are its rounding errors.
+        steps = tf.concat([step[None] * 0.5, tf.fill([size[axis] - 1], step)], 0)
+        places = tf.cast(tf.cumsum(steps), tf.int32)
+        return places[corner[axis] : corner[axis] + shape[axis]]
+
+    return select(label, places(0), places(1))
+
+
+def select(label: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """label[rows][:, columns] of [H, W] by int32 [h] and int32 [w], fast."""
+    # Whole rows are copied at once and single values are not, so columns are made rows.
+    chosen = tf.gather(tf.transpose(label), columns)
+    return tf.gather(tf.transpose(chosen), rows)
+
+
+def gaussian_blur(image: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
+    """`ImageFilter.GaussianBlur(radius)`: three boxes in turn along each axis.
+
+    Args:
+      image: uint8 [H, W, C].
+      radius: float32 scalar, pixels, 0..1.4; boxes of up to three pixels make no wider one.
+
+    Returns:
+      uint8 [H, W, C].
+
+    Source: Gwosdek et al. 2011, Sec. 2, for the fractional radius of the boxes.
+    """
+    variance = radius * radius / _BLUR_PASSES
+    box_radius = -3 * variance / (6 * (variance - 1))  # with no whole pixel in it
+    center = tf.cast(tf.constant(2.0**_BLUR_BITS) / (box_radius * 2 + 1), tf.int32)
+    side = (2**_BLUR_BITS - center) // 2
+    pixels = tf.cast(image, tf.int32)
+    for axis in (1, 0):
+        for _ in range(_BLUR_PASSES):
+            pixels = _box(pixels, axis, center, side)
+    return tf.cast(pixels, tf.uint8)
+
+
+def _box(pixels: tf.Tensor, axis: int, center: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
+    before, after = (
+        (tf.concat([pixels[:1], pixels[:-1]], 0), tf.concat([pixels[1:], pixels[-1:]], 0))
+        if axis == 0
+        else (
+            tf.concat([pixels[:, :1], pixels[:, :-1]], 1),
+            tf.concat([pixels[:, 1:], pixels[:, -1:]], 1),
+        )
+    )
+    total = pixels * center + ((before + after) * side + 2 ** (_BLUR_BITS - 1))
+    # The sum fills 32 bits: its sign is the highest of them.
+    unsigned = tf.bitcast(total, tf.uint32)
+    return tf.bitcast(
+        tf.bitwise.right_shift(unsigned, tf.constant(_BLUR_BITS, tf.uint32)), tf.int32
+    )
+
+
+def rotate(
+    image: tf.Tensor, label: tf.Tensor, degrees: tf.Tensor, *, color: int, void: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`Image.rotate(degrees)` by Pillow itself: counterclockwise about the middle.
+
+    Args:
+      image: uint8 [H, W, 3]; bilinear.
+      label: int32 [H, W]; nearest.
+      degrees: float32 scalar.
+      color: 0..255, of the corners that come in.
+      void: the label there.
+
+    Returns:
+      (image, label) of the same size.
+    """
+
+    def turned(image, label, degrees):
+        picture = Image.fromarray(image).rotate(
+            float(degrees), Image.Resampling.BILINEAR, fillcolor=(color,) * 3
+        )
+        classes = Image.fromarray(label).rotate(float(degrees), fillcolor=void)
+        return np.asarray(picture), np.asarray(classes)
+
+    turned_image, turned_label = tf.numpy_function(
+        turned, [image, label, degrees], [tf.uint8, tf.int32], stateful=False
+    )
+    return tf.ensure_shape(turned_image, image.shape), tf.ensure_shape(turned_label, label.shape)
