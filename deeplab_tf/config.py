@@ -87,7 +87,9 @@ class DataConfig:
     )
     scale_step: float = _field(0.25, "random_scale draws multiples of this; 0: continuous")
     on_bad_example: Literal["fail", "skip"] = _field(
-        "fail", "an unreadable training example ends the run, or another stands in for it"
+        "fail",
+        "an unreadable training example ends the run, or another stands in for it",
+        may_change=True,
     )
     base_size: int = _field(
         520, "random_short_side: the shorter side becomes scale_range times this, pixels"
@@ -269,6 +271,12 @@ class EvalConfig:
         " sliding_window: windows of a resized image, exponentials of logits summed (FastFCN's)",
         may_change=True,
     )
+    pad_size: tuple[int, int] | None = _field(
+        None,
+        "whole_image: height and width that images are padded to, as DeepLab's code does; 513,513"
+        " for PASCAL VOC, 1025,2049 for Cityscapes; default: none",
+        may_change=True,
+    )
     base_size: int = _field(
         520, "sliding_window: longer side of the image at scale 1, pixels", may_change=True
     )
@@ -291,6 +299,10 @@ class EvalConfig:
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(
                 f"eval.scales must be one or more positive numbers; got {self.scales}."
+            )
+        if self.pad_size is not None and min(self.pad_size) < 1:
+            raise ValueError(
+                f"eval.pad_size must be two positive numbers of pixels; got {self.pad_size}."
             )
         if min(self.base_size, self.crop_size) < 1:
             raise ValueError(

@@ -22,12 +22,15 @@ class Predictor:
       num_classes: K, outputs of the model.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, *, pad_size: tuple[int, int] | None = None):
         """Traces nothing yet.
 
         Args:
           model: image [N, H, W, 3] RGB 0..255 -> logits [N, h, w, K], at the image's size or
             smaller.
+          pad_size: (H, W) that images are padded to, grey at the bottom and on the right, before
+            the network sees them (code: DeepLab's evaluation). Image pooling and the border see
+            what is added. None: images stay as they are.
         """
         # code: logits go to the image's size from their own one, not over the scaled image's
         model = _without_last_resize(model)
@@ -52,6 +55,7 @@ class Predictor:
 
         self._network = model
         self._logits_of = logits_of
+        self._pad_size = pad_size
         self.num_classes = model.output_shape[-1]
 
     def probabilities(
@@ -72,8 +76,8 @@ class Predictor:
           float32 [H, W, K]; sums to 1 over K.
 
         Raises:
-          ValueError: the image is not [H, W, 3] with at least one pixel, or the scales are not one
-            or more positive numbers.
+          ValueError: the image is not [H, W, 3] with at least one pixel or is larger than
+            `pad_size`, or the scales are not one or more positive numbers.
         """
         passes = self._passes(image, scales, flip)
         total = tf.nn.softmax(next(passes))
@@ -107,13 +111,17 @@ class Predictor:
             )
         if not scales or min(scales) <= 0:
             raise ValueError(f"scales must be one or more positive numbers; got {scales}.")
+        height, width = image.shape[:2]
+        if self._pad_size is not None:
+            image = _padded(image, self._pad_size)
         least_logits_size = (1, 1)
         if min(scales) < 1:  # asked for only where it is needed: it takes a hundredth of a second
             least_logits_size = self._network.compute_output_shape((1, *image.shape))[1:3]
         for scale in scales:
             size = [scaled_side(side, scale) for side in image.shape[:2]]
             for flipped in (False, True) if flip else (False,):
-                yield self._logits_of(image[None], size, least_logits_size, flipped)
+                logits = self._logits_of(image[None], size, least_logits_size, flipped)
+                yield logits[:height, :width]
 
 
 AnyPredictor = Predictor | SlidingWindowPredictor
@@ -124,12 +132,12 @@ def make_predictor(model: keras.Model, eval: EvalConfig) -> AnyPredictor:
 
     Args:
       model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K].
-      eval: its protocol, base_size and crop_size are read; scales and flip are given at each
-        image.
+      eval: its protocol, pad_size, base_size and crop_size are read; scales and flip are given at
+        each image.
     """
     if eval.protocol == "sliding_window":
         return SlidingWindowPredictor(model, base_size=eval.base_size, crop_size=eval.crop_size)
-    return Predictor(model)
+    return Predictor(model, pad_size=eval.pad_size)
 
 
 def predict_probabilities(
@@ -150,6 +158,19 @@ def _without_last_resize(model: keras.Model) -> keras.Model:
     """The model up to the logits as the network computes them; another's model as it is."""
     resizes = [layer for layer in model.layers if layer.name == "logits_resize"]
     return keras.Model(model.input, resizes[0].input[0]) if resizes else model
+
+
+def _padded(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    missing = [new - old for new, old in zip(size, image.shape[:2], strict=True)]
+    if min(missing) < 0:
+        raise ValueError(
+            f"images must be at most pad_size, {size[0]}x{size[1]} pixels; got"
+            f" {image.shape[0]}x{image.shape[1]}. Choose a larger one, a multiple of the output"
+            " stride plus 1, or none."
+        )
+    grey = 127.5  # code: what the network's normalization makes 0 of
+    paddings = [[0, missing[0]], [0, missing[1]], [0, 0]]
+    return tf.pad(image, paddings, constant_values=grey)
 
 
 def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -33,7 +33,9 @@ class Released:
     model: DeepLabV3Plus  # for a backbone alone, nothing but its name counts
     dataset: str | None = None  # whose classes it tells apart; None: a backbone alone
     num_classes: int | None = None
-    image_size: tuple[int, int] = (513, 513)  # to which images are padded, pixels
+    extra_class: bool = False  # the dataset's classes begin at 1; logit 0 is everything else's
+    image_size: tuple[int, int] = (513, 513)  # to which images are brought, pixels
+    pad_size: tuple[int, int] | None = None  # the same where it is padding that does it
     scores: tuple[Score, ...] = ()
 
 
@@ -47,10 +49,15 @@ def _pretrained(backbone: str) -> Released:
 
 
 _XCEPTION65 = DeepLabV3Plus(backbone="xception65")
-_VOC = {"dataset": "voc2012", "num_classes": 21}
-_CITYSCAPES = {"dataset": "cityscapes", "num_classes": 19, "image_size": (1025, 2049)}
-# Class 0 is everything else; it has logits and is ignored.
-_ADE20K = {"dataset": "ade20k", "num_classes": 151}
+_VOC = {"dataset": "voc2012", "num_classes": 21, "pad_size": (513, 513)}
+_CITYSCAPES = {
+    "dataset": "cityscapes",
+    "num_classes": 19,
+    "image_size": (1025, 2049),
+    "pad_size": (1025, 2049),
+}
+# code: images and labels are resized to image_size; eval here takes them at their own size.
+_ADE20K = {"dataset": "ade20k", "num_classes": 151, "extra_class": True}
 _MS = {"scales": _VOC_SCALES, "flip": True, "output_stride": 8}
 _CITYSCAPES_MS = {"scales": _CITYSCAPES_SCALES, "flip": True, "output_stride": 8}
 

@@ -29,7 +29,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "directory for the predictions")
 recipe_flags.define_section("eval", config.EvalConfig)
 
 # what of --eval decides a prediction
-_USED = ("scales", "flip", "protocol", "base_size", "crop_size", "output_stride")
+_USED = ("scales", "flip", "protocol", "pad_size", "base_size", "crop_size", "output_stride")
 
 
 def main(argv: list[str]) -> None:

@@ -51,6 +51,22 @@ def test_one_pass_is_the_softmax_of_the_logits():
     np.testing.assert_allclose(probabilities, softmax(image / 100), rtol=1e-5)
 
 
+def test_padding_is_what_the_network_sees_and_is_cut_off():
+    image = gradient_image(5, 7)
+    padded = np.full((9, 11, 3), 127.5, np.float32)
+    padded[:5, :7] = image
+    how = {"scales": (0.5, 1.0, 1.5), "flip": True}
+    found = Predictor(leftward_model(), pad_size=(9, 11)).probabilities(image, **how)
+    expected = Predictor(leftward_model()).probabilities(padded, **how)
+    np.testing.assert_allclose(found, expected[:5, :7], rtol=1e-6)
+    assert np.abs(found - predict_probabilities(leftward_model(), image, **how)).max() > 0.001
+
+
+def test_images_above_the_size_of_padding_are_refused():
+    with pytest.raises(ValueError, match="at most pad_size, 9x6 pixels; got 5x7"):
+        Predictor(pointwise_model(), pad_size=(9, 6)).label_map(gradient_image(5, 7))
+
+
 def test_label_map_of_one_pass_is_the_models_argmax():
     image, model = gradient_image(9, 6), pointwise_model()
     label_map = predict_label_map(model, image)
