@@ -110,8 +110,8 @@ def evaluate(
       `examples` and `model` were made.
 
     Raises:
-      ValueError: there are no examples, or the model has not K outputs, or an example cannot be
-        read, or a label is of another size than its image or has a value that is no class; the
+      ValueError: there are no examples, or none with a labelled pixel, or the model has not K
+        outputs, or an example cannot be read, or a label is of another size than its image or has a value that is no class; the
         message says which example.
     """
     predictor = make_predictor(model, eval) if isinstance(model, keras.Model) else model
@@ -145,6 +145,11 @@ def evaluate(
     if not done:
         raise ValueError(
             f"there must be at least one example of {spec.name} to evaluate; got none."
+        )
+    if not confusion.matrix.any():
+        raise ValueError(
+            f"labels of {spec.name} must have classes to be compared with; all pixels of {done}"
+            " examples are void. A test split without labels can be predicted, not evaluated."
         )
     return EvalResult(spec=spec, config=eval, confusion=confusion, num_examples=done)
 

@@ -23,13 +23,17 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
 recipe_flags.define_section("eval", config.EvalConfig)
 recipe_flags.define_section("data", config.DataConfig)
 
-_TRAINING_ONLY = (
-    "train_split",
-    "crop_size",
-    "batch_size",
-    "augmentations",
-    "scale_range",
-    "scale_step",
+_OF_THE_DATASET = (
+    "dataset",
+    "images_dir",
+    "labels_dir",
+    "val_images_dir",
+    "val_labels_dir",
+    "val_list",
+    "val_fraction",
+    "class_names_file",
+    "ignore_label",
+    "num_examples",
 )
 
 
@@ -72,8 +76,8 @@ def _recipe() -> config.Recipe:
     """
     old = trained.recipe()
     data = recipe_flags.section_from_flags("data", old.data)
-    for name in _TRAINING_ONLY:
-        if getattr(data, name) != getattr(old.data, name):
+    for name in [field.name for field in dataclasses.fields(data)]:
+        if name not in _OF_THE_DATASET and getattr(data, name) != getattr(old.data, name):
             raise ValueError(f"--data.{name} does not change an evaluation. Leave it out.")
     return dataclasses.replace(
         old, data=data, eval=recipe_flags.section_from_flags("eval", old.eval)

@@ -106,6 +106,11 @@ def test_no_examples_is_an_error_not_a_score():
         evaluate(brightest_channel_model(), two_sizes().take(0), SPEC, EvalConfig())
 
 
+def test_labels_without_classes_are_an_error_not_a_score():
+    with pytest.raises(ValueError, match="all pixels of 1 examples are void"):
+        evaluate(brightest_channel_model(), examples(([[0]], [[255]])), SPEC, EvalConfig())
+
+
 def test_a_model_of_other_classes_is_refused():
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.Conv2D(5, 1)(image))
