@@ -48,10 +48,12 @@ SPECS: dict[str, MobileNetV2Spec] = {
             (4, 96, 1, 1),
         ),
     ),
+    "mobilenet_v2_dm025": MobileNetV2Spec(depth_multiplier=0.25),
     "mobilenet_v2_dm035": MobileNetV2Spec(depth_multiplier=0.35),
     "mobilenet_v2_dm05": MobileNetV2Spec(depth_multiplier=0.5),
     "mobilenet_v2_dm075": MobileNetV2Spec(depth_multiplier=0.75),
     "mobilenet_v2": MobileNetV2Spec(),
+    "mobilenet_v2_dm13": MobileNetV2Spec(depth_multiplier=1.3),
     "mobilenet_v2_dm14": MobileNetV2Spec(depth_multiplier=1.4),
 }
 
