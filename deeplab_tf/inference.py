@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.config import EvalConfig, scaled_side
-from deeplab_tf.sliding_window import SlidingWindowPredictor
+from deeplab_tf.sliding_window import SlidingWindowPredictor, checked_image
 
 
 class Predictor:
@@ -104,13 +104,7 @@ class Predictor:
         return tf.argmax(scores, axis=-1, output_type=tf.int32)
 
     def _passes(self, image: Any, scales: Sequence[float], flip: bool):
-        image = tf.cast(image, tf.float32)
-        if image.shape.rank != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(
-                f"image must be [H, W, 3] with at least one pixel; got {tuple(image.shape)}."
-            )
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"scales must be one or more positive numbers; got {scales}.")
+        image = checked_image(image, scales)
         height, width = image.shape[:2]
         if self._pad_size is not None:
             image = _padded(image, self._pad_size)

@@ -79,13 +79,7 @@ class SlidingWindowPredictor:
           FloatingPointError: scores are not finite, or at some pixel all are 0: the model's logits
             are NaN, or so large or small (700) that float64 does not hold their exponentials.
         """
-        image = tf.cast(image, tf.float32)
-        if image.shape.rank != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(
-                f"image must be [H, W, 3] with at least one pixel; got {tuple(image.shape)}."
-            )
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"scales must be one or more positive numbers; got {scales}.")
+        image = checked_image(image, scales)
         size = image.shape[:2]
         total = 0.0
         for scale in scales:
@@ -141,6 +135,23 @@ class SlidingWindowPredictor:
         stride = max(1, int(self.crop_size * 2 / 3))
         windows = max(0, math.ceil((side - self.crop_size) / stride)) + 1
         return [i * stride for i in range(windows)]
+
+
+def checked_image(image: Any, scales: Sequence[float]) -> tf.Tensor:
+    """The image as float32 [H, W, 3].
+
+    Raises:
+      ValueError: it is not [H, W, 3] with at least one pixel, or the scales are not one or more
+        positive numbers.
+    """
+    image = tf.cast(image, tf.float32)
+    if image.shape.rank != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(
+            f"image must be [H, W, 3] with at least one pixel; got {tuple(image.shape)}."
+        )
+    if not scales or min(scales) <= 0:
+        raise ValueError(f"scales must be one or more positive numbers; got {scales}.")
+    return image
 
 
 def size_at(size: Sequence[int], long_side: int) -> tuple[int, int]:
