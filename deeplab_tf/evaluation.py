@@ -111,8 +111,8 @@ def evaluate(
 
     Raises:
       ValueError: there are no examples, or none with a labelled pixel, or the model has not K
-        outputs, or an example cannot be read, or a label is of another size than its image or has a value that is no class; the
-        message says which example.
+        outputs, or an example cannot be read, or a label is of another size than its image or has
+        a value that is no class; the message says which example.
     """
     predictor = make_predictor(model, eval) if isinstance(model, keras.Model) else model
     outputs = predictor.num_classes

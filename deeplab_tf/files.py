@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and reading lists that users wrote."""
 
 from __future__ import annotations
 
@@ -28,3 +28,19 @@ def write_bytes(path: str, data: bytes) -> None:
 def write_text(path: str, text: str) -> None:
     """`write_bytes` of UTF-8 text."""
     write_bytes(path, text.encode())
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a list, without blank ones and the spaces around.
+
+    Raises:
+      OSError: there is no such file.
+      ValueError: it is no text in UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:  # editors may begin it with a mark
+            return [line.strip() for line in file if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} must be a text file in UTF-8; save it as such ({error})."
+        ) from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-import struct
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from deeplab_tf.picture_files import open_picture
 
 LEGEND = "legend.png"  # beside the predictions
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # in a folder
@@ -29,19 +30,16 @@ def read_photo(path: str) -> np.ndarray:
       ValueError: it is no picture, or damaged; the message names the file.
     """
     try:
-        with Image.open(path) as opened:
+        with open_picture(path) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
-            if picture.mode.startswith(("I", "F")):
-                picture = Image.fromarray(_from_16_bits(np.asarray(picture)))
-            if picture.mode == "P":
-                picture = picture.convert("RGBA")  # its transparency has no other way out
-            return np.array(picture.convert("RGB"))
-    # What Pillow raises for damaged files.
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        if picture.mode.startswith(("I", "F")):
+            picture = Image.fromarray(_from_16_bits(np.asarray(picture)))
+    except ValueError as error:
         raise ValueError(f"cannot read {path}: {error}") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"cannot read {path}: {error} Make it smaller.") from error
+    if picture.mode == "P":
+        picture = picture.convert("RGBA")  # its transparency has no other way out
+    return np.array(picture.convert("RGB"))
 
 
 def _from_16_bits(values: np.ndarray) -> np.ndarray:
@@ -61,10 +59,8 @@ def find_photos(items: Sequence[str]) -> list[str]:
         # A comma may also be part of a file's name.
         for part in [item] if os.path.exists(item) else item.split(","):
             if os.path.isdir(part):
-                names = sorted(os.listdir(part))
-                found = [
-                    os.path.join(part, name) for name in names if name.lower().endswith(_EXTENSIONS)
-                ]
+                paths_in = [os.path.join(part, name) for name in sorted(os.listdir(part))]
+                found = [path for path in paths_in if _is_photo(path)]
             elif os.path.exists(part):
                 found = [part]
             else:
@@ -76,6 +72,12 @@ def find_photos(items: Sequence[str]) -> list[str]:
                 )
             paths += found
     return list(dict.fromkeys(paths))
+
+
+def _is_photo(path: str) -> bool:
+    # A Mac leaves hidden files with the endings of pictures, such as ._photo.jpg.
+    hidden = os.path.basename(path).startswith(".")
+    return path.lower().endswith(_EXTENSIONS) and not hidden and not os.path.isdir(path)
 
 
 def output_stems(paths: Sequence[str], directory: str) -> dict[str, str]:

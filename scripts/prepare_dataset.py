@@ -64,4 +64,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(
+        main, interrupted="stopped; what was not complete is not kept: start it again to prepare it"
+    )

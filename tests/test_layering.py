@@ -29,7 +29,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "deeplab_tf.layers",
             "deeplab_tf.normalization",
         },
-        "data": {"deeplab_tf.data", "deeplab_tf.photos"},
+        "data": {"deeplab_tf.data", "deeplab_tf.photos", "deeplab_tf.picture_files"},
         "losses": {"deeplab_tf.losses"},
         "metrics": {"deeplab_tf.metrics"},
         "optimization": {"deeplab_tf.optimization"},
@@ -70,7 +70,13 @@ EXCEPTIONS = {
     ),
 }
 
-NO_TENSORFLOW = {"deeplab_tf", "jpu_tf", *LAYERS[0]["contracts"], "deeplab_tf.recipes"}
+NO_TENSORFLOW = {
+    "deeplab_tf",
+    "deeplab_tf.recipes",
+    "jpu_tf",
+    "jpu_tf.recipes",
+    *LAYERS[0]["contracts"],
+}
 LOADED_FOR_HELP = NO_TENSORFLOW - {"deeplab_tf.data.spec"}  # its package loads the datasets
 NO_TENSORFLOW_AT_TOP = {
     *LAYERS[1]["network"],

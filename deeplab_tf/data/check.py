@@ -54,16 +54,20 @@ class CheckReport:
             lines.append(f"and {len(self.problems) - _MOST_PROBLEMS} more faults")
         return "\n".join(lines)
 
-    def raise_if_bad(self) -> None:
+    def raise_if_bad(self, forgiven: str | None = None) -> None:
         """Refuses the dataset if there are faults.
+
+        Args:
+          forgiven: a split whose faults do not count; None: none is.
 
         Raises:
           ValueError: there are; the message has the first of them.
         """
-        if self.problems:
-            shown = "\n  ".join(self.problems[:_MOST_PROBLEMS])
+        problems = [p for p in self.problems if not (forgiven and p.startswith(f"{forgiven}: "))]
+        if problems:
+            shown = "\n  ".join(problems[:_MOST_PROBLEMS])
             raise ValueError(
-                f"{self.spec.name} has {len(self.problems)} faulty examples:\n  {shown}\n"
+                f"{self.spec.name} has {len(problems)} faulty examples:\n  {shown}\n"
                 "mend or remove these files and start again."
             )
 
@@ -126,6 +130,11 @@ def _examiner(source: ExampleSource, spec: DatasetSpec) -> Callable[[int], _Find
         size = tuple(example["image"].shape[:2])
         if size != label.shape:
             problem = f"the image has {size} pixels (height, width), its label {label.shape}"
+            if size == label.shape[::-1]:
+                problem += (
+                    "; a photo is read as its EXIF orientation shows it: turn the label likewise,"
+                    " or remove the orientation"
+                )
             return f"{source.name(index)}: {problem}", None, None
         values, counts = np.unique(label, return_counts=True)
         wrong = (values != spec.ignore_label) & ((values < 0) | (values >= spec.num_classes))

@@ -70,7 +70,15 @@ def _list_test(raw: RawFiles, split: str) -> list[RawExample]:
 
 
 def _read(example: RawExample) -> np.ndarray:
-    return raw_labels.read_png(example.label, CLASS_OF_NUMBER)
+    numbers = raw_labels.read_png(example.label, {number: number for number in CLASS_OF_NUMBER})
+    # 0..18 and void as 255: all of them are numbers of the release too, of other things.
+    present = np.unique(numbers)
+    if present[-1] == 255 and (present[:-1] < len(CLASSES)).all():
+        raise ValueError(
+            f"{example.label} has the numbers of a labelTrainIds file; the official labelIds are"
+            " needed."
+        )
+    return raw_labels.relabeled(numbers, CLASS_OF_NUMBER)
 
 
 DATASET = RawDataset(

@@ -102,8 +102,8 @@ def _read(
             image["height"],
             image["width"],
         )
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"the annotation of {example.image} is damaged: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the annotation of {example.image} is damaged: {error!r}") from error
     return label if np.count_nonzero(label) > MOST_PIXELS_LEFT_OUT else None
 
 

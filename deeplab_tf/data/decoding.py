@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-import struct
 
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, ImageOps
+
+from deeplab_tf.picture_files import DAMAGED, open_picture
 
 # Modes in which a pixel is an index; "P" is one whose colours do not matter here.
 _INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
@@ -25,8 +26,6 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     Returns:
       uint8 [H, W, 3] RGB.
     """
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])
     orientation = tf.numpy_function(
         lambda value: np.int32(exif_orientation(np.asarray(value, object).item())),
         [encoded],
@@ -34,21 +33,26 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
         stateful=False,
     )
     orientation.set_shape([])
+    with tf.control_dependencies([orientation]):  # which has looked how large it is
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    image.set_shape([None, None, 3])
     return tf.cond(orientation == 1, lambda: image, lambda: _upright(image, orientation))
 
 
 def exif_orientation(encoded: bytes) -> int:
-    """The EXIF orientation, 1..8; 1 is upright, and a picture that says nothing is."""
-    jpeg = encoded.startswith(b"\xff\xd8") and b"Exif" in encoded[:65536]
-    png = encoded.startswith(b"\x89PNG") and b"eXIf" in encoded
-    if not (jpeg or png):  # saves Pillow the work for most files
-        return 1
-    try:
-        with Image.open(io.BytesIO(encoded)) as picture:
+    """The EXIF orientation, 1..8; 1 is upright, and a picture that says nothing is.
+
+    Raises:
+      ValueError: the bytes are no picture, or one that claims too many pixels.
+    """
+    with open_picture(io.BytesIO(encoded)) as picture:
+        # Without EXIF, Pillow would decode a whole PNG to look for it at the end.
+        if picture.format == "PNG" and b"eXIf" not in encoded:
+            return 1
+        try:
             orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    # What Pillow raises for damaged EXIF; like a viewer, we then show the pixels as they are.
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
-        return 1
+        except DAMAGED:  # like a viewer, we then show the pixels as they are
+            return 1
     return orientation if orientation in range(1, 9) else 1
 
 
@@ -64,7 +68,8 @@ def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 def decode_label(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a PNG of class indices; of a palette picture the index, never the colour.
 
-    TensorFlow's own decoder gives a palette picture's luminance, so Pillow reads it.
+    TensorFlow's own decoder gives a palette picture's luminance, so Pillow reads it. One that has
+    an EXIF orientation is turned upright, like an image.
 
     Args:
       encoded: string scalar, the file's bytes.
@@ -89,15 +94,12 @@ def label_from_bytes(encoded: bytes) -> np.ndarray:
     Raises:
       ValueError: the bytes are no readable PNG, or one of colours.
     """
-    try:
-        # PNG alone: the values of a JPEG that was renamed are not what was drawn.
-        with Image.open(io.BytesIO(encoded), formats=("PNG",)) as picture:
-            mode = picture.mode
-            label = np.asarray(picture)
-    except UnidentifiedImageError as error:
-        raise ValueError("not a picture in PNG format") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"not a readable picture: {error}") from error
+    # PNG alone: the values of a JPEG that was renamed are not what was drawn.
+    with open_picture(io.BytesIO(encoded), formats=("PNG",)) as picture:
+        mode = picture.mode
+        if b"eXIf" in encoded:
+            ImageOps.exif_transpose(picture, in_place=True)
+        label = np.asarray(picture)
     if mode not in _INDEX_MODES:
         raise ValueError(
             f"a label must be a PNG of class indices, grey or with a palette; it has mode {mode}."

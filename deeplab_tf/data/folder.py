@@ -13,6 +13,7 @@ from PIL import Image
 from deeplab_tf.config import DataConfig
 from deeplab_tf.data.decoding import decode_image, decode_label, label_from_bytes
 from deeplab_tf.data.spec import Color, DatasetSpec, OpenDataset, bit_palette
+from deeplab_tf.files import read_lines
 
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 _MOST_NAMES = 20  # ours: names listed in a message before it says how many more there are
@@ -118,8 +119,9 @@ def _pairs(images_dir: str, labels_dir: str) -> dict[str, _Pair]:
     alone += [f"no image for {labels[s]}" for s in sorted(labels.keys() - images.keys())]
     if alone:
         raise ValueError(
-            f"each image in {images_dir} must have a label of the same name with the ending .png in"
-            f" {labels_dir}, and the reverse:\n  {_shortened(alone, separator=chr(10) + '  ')}"
+            f"each image ({', '.join(_IMAGE_ENDINGS)}) in {images_dir} must have a label of the"
+            f" same name with the ending .png in {labels_dir}, and the reverse:"
+            f"\n  {_shortened(alone, separator=chr(10) + '  ')}"
         )
     return {stem: (images[stem], labels[stem]) for stem in sorted(images)}
 
@@ -132,11 +134,15 @@ def _files(directory: str, endings: tuple[str, ...]) -> dict[str, str]:
     for folder, subfolders, names in os.walk(directory, onerror=_raise, followlinks=True):
         # Notebooks and viewers keep copies of pictures in hidden folders.
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        for name in subfolders:
+            _check_no_loop(os.path.join(folder, name))
         for name in sorted(names):
             path = os.path.join(folder, name)
             stem, ending = os.path.splitext(os.path.relpath(path, directory))
             if ending.lower() not in endings or name.startswith("."):
                 continue
+            if not _is_unicode(path):
+                raise ValueError(f"the name of {path!r} is no UTF-8; rename the file.")
             if stem in found:
                 raise ValueError(
                     f"{found[stem]} and {path} have the same name but for the ending; remove one."
@@ -149,6 +155,17 @@ def _files(directory: str, endings: tuple[str, ...]) -> dict[str, str]:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def _check_no_loop(folder: str) -> None:
+    inside = os.path.realpath(os.path.dirname(folder))
+    if os.path.islink(folder) and f"{inside}/".startswith(f"{os.path.realpath(folder)}/"):
+        raise ValueError(f"{folder} is a link to a folder that it is in; remove it.")
+
+
+def _is_unicode(path: str) -> bool:
+    # What cannot be decoded is in the string as lone surrogates.
+    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def _check_apart(train: Mapping[str, _Pair], val: Mapping[str, _Pair]) -> None:
@@ -164,7 +181,7 @@ def _check_apart(train: Mapping[str, _Pair], val: Mapping[str, _Pair]) -> None:
 def _listed(path: str, pairs: Mapping[str, _Pair]) -> set[str]:
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {path}; --data.val_list must name one.")
-    lines = _lines(path)
+    lines = read_lines(path)
     if not lines:
         raise ValueError(f"{path} must name one or more examples; it is empty.")
     stems = {line if line in pairs else os.path.splitext(line)[0] for line in lines}
@@ -172,11 +189,6 @@ def _listed(path: str, pairs: Mapping[str, _Pair]) -> set[str]:
     if unknown:
         raise ValueError(f"{path} names examples that are not there: {_shortened(unknown)}.")
     return stems
-
-
-def _lines(path: str) -> list[str]:
-    with open(path, encoding="utf-8-sig") as file:
-        return [line.strip() for line in file if line.strip()]
 
 
 def _hashed(data: DataConfig, pairs: Mapping[str, _Pair]) -> set[str]:
@@ -195,17 +207,17 @@ def _class_names(data: DataConfig, labels: Iterable[str]) -> tuple[str, ...]:
     if data.class_names_file is not None:
         if not os.path.exists(data.class_names_file):
             raise FileNotFoundError(f"there is no file {data.class_names_file}.")
-        names = tuple(_lines(data.class_names_file))
+        names = tuple(read_lines(data.class_names_file))
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError(
                 f"{data.class_names_file} must name two or more different classes, one a line;"
                 f" got {', '.join(names) or 'none'}."
             )
         return names
-    found, unreadable = [0], []
+    found, unreadable = [], []
     for path in labels:
         try:
-            found.append(_largest_class(path, data.ignore_label))
+            found.append((_largest_class(path, data.ignore_label), path))
         except ValueError as error:
             unreadable.append(f"{path}: {error}")
     if unreadable:
@@ -213,7 +225,12 @@ def _class_names(data: DataConfig, labels: Iterable[str]) -> tuple[str, ...]:
             "the classes cannot be counted; labels that cannot be read:"
             f"\n  {_shortened(sorted(unreadable), separator=chr(10) + '  ')}"
         )
-    largest = max(found)
+    largest, path = max(found)
+    if largest > 255:
+        raise ValueError(
+            f"{path} has the label value {largest}; where no --data.class_names_file names the"
+            " classes, values must be 0..255."
+        )
     if largest < 1:
         raise ValueError(
             "the labels must show at least two classes; all of their pixels are 0 or"

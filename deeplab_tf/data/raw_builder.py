@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import struct
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from deeplab_tf.data.decoding import exif_orientation
+from deeplab_tf.data.decoding import decode_image, exif_orientation
 from deeplab_tf.data.raw_files import Progress
+from deeplab_tf.picture_files import open_picture
 
 IGNORE_LABEL = 255
 
@@ -83,11 +84,18 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str):
         examples = self.builder_config.examples[split]
+        left_out = 0
         for index, example in enumerate(examples):
             stored = encode(example)
             if stored is not None:
                 yield index, stored
+            left_out += stored is None
             self.builder_config.progress(f"preparing {self.name} {split}", index + 1, len(examples))
+        if left_out == len(examples):
+            raise ValueError(
+                f"all {left_out} examples of {self.name} {split} were left out; are the labels"
+                " those of the official release?"
+            )
 
 
 def encode(example: RawExample) -> dict[str, object] | None:
@@ -103,20 +111,20 @@ def encode(example: RawExample) -> dict[str, object] | None:
     with open(example.image, "rb") as file:
         image = file.read()
     try:
-        with Image.open(io.BytesIO(image), formats=("JPEG", "PNG")) as picture:
-            picture.load()  # all of it, so that a file that was cut off is found
-            width, height = picture.size
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{example.image} is no readable JPEG or PNG ({len(image)} bytes): {error}"
-        ) from error
-    if exif_orientation(image) != 1:
-        # ours: the releases are of years in which labelling tools showed pixels as stored.
-        image = without_exif(image)
+        with open_picture(io.BytesIO(image), formats=("JPEG", "PNG")):
+            pass
         if exif_orientation(image) != 1:
-            raise ValueError(
-                f"{example.image} says in its EXIF that it is to be turned; remove the note."
-            )
+            # ours: the releases are of years in which labelling tools showed pixels as stored.
+            image = without_exif(image)
+            if exif_orientation(image) != 1:
+                raise ValueError("its EXIF says that it is to be turned; remove the note")
+        # By the decoder that training will use, which refuses more than others do.
+        height, width, _ = decode_image(tf.constant(image)).shape
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        reason = "damaged or cut off" if isinstance(error, tf.errors.OpError) else error
+        raise ValueError(
+            f"{example.image} is no readable JPEG or PNG ({len(image)} bytes): {reason}"
+        ) from error
     if example.read_label is None:
         label = np.full((height, width), IGNORE_LABEL, np.uint8)
     else:

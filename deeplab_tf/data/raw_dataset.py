@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
 from deeplab_tf.config import DataConfig
 from deeplab_tf.data.combined import JoinedSource, RelabeledSource
@@ -69,6 +70,7 @@ class RawDataset:
         Raises:
           FileNotFoundError: files are missing.
           ValueError: files are damaged, or the number of examples is not that of the release.
+          OSError: files cannot be written, e.g. the disk is full.
         """
         raw = RawFiles(raw_dir, progress)
         for part in self.parts:
@@ -108,6 +110,8 @@ class RawDataset:
             )
         except FileExistsError:  # another process has prepared the same meanwhile
             self._check_whole(part, self._builder(part, data_dir), allow_subset)
+        except RuntimeError as error:  # of the writer of records, e.g. where the disk is full
+            raise OSError(f"{self.name} cannot be written: {error}") from error
 
     def _check_number(
         self, split: str, number: int, official: int, allow_subset: bool, where: str
@@ -138,9 +142,21 @@ class RawDataset:
         complete = all(len(examples[s]) == n for s, n in part.splits.items()) if examples else None
         config = RawBuilderConfig(part.name, examples or {}, complete, progress)
         name = self.stored_as or self.name
-        return RawBuilder(
-            dataset=name, data_dir=data_dir, config=config, file_format="array_record"
-        )
+        try:
+            builder = RawBuilder(
+                dataset=name, data_dir=data_dir, config=config, file_format="array_record"
+            )
+        except json_format.ParseError as error:
+            raise ValueError(
+                f"{part.name} of {name} in {data_dir} is damaged: {error}. Remove this directory"
+                " and prepare the dataset anew."
+            ) from error
+        if os.path.isdir(builder.data_dir) and not builder.info.splits:
+            raise ValueError(
+                f"{builder.data_dir} is damaged: it lacks dataset_info.json. Remove this directory"
+                " and prepare the dataset anew."
+            )
+        return builder
 
     def open(self, data: DataConfig, data_dir: str | None) -> OpenDataset:
         """Opens what was prepared.

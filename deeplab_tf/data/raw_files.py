@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
+import fcntl
 import gzip
+import lzma
 import os
 import shutil
+import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO
+
+from deeplab_tf.files import read_lines
 
 # (what is going on, how much is done, how much there is)
 Progress = Callable[[str, int, int], None]
 
 _MOST_NAMES = 20  # ours: names listed in a message before it says how many more there are
 _COPY_BYTES = 1 << 20
-# What the standard library raises for an archive that is damaged or not complete.
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError)
+# ours: of the official archives none unpacks to ten times its size; a bomb does to a thousand.
+_MOST_GROWTH = 200
+# What the standard library raises for an archive that is damaged or not complete. RuntimeError is
+# what a zip file needs that is not known, such as a password.
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,12 +86,19 @@ class RawFiles:
         found = _folder(self.raw_dir, archive) or _folder(extracted, archive)
         path = os.path.join(self.raw_dir, archive.file)
         if found is None and os.path.isfile(path):
-            extract(path, extracted, self._progress)
-            found = _folder(extracted, archive)
+            with _locked(os.path.dirname(extracted)):
+                # Another process may have extracted it while this one waited.
+                found = _folder(extracted, archive)
+                if found is None and not os.path.isdir(extracted):
+                    extract(path, extracted, self._progress)
+                    found = _folder(extracted, archive)
+                    if found is None:  # nobody wants it, and another archive may take its place
+                        shutil.rmtree(extracted)
             if found is None:
                 raise ValueError(
                     f"{path} must have {os.path.join(archive.base, archive.holds)} in it, and has"
-                    f" not; is it the official archive? See {archive.source}."
+                    f" not; is it the official archive? See {archive.source}. If it was replaced,"
+                    f" remove {extracted} too."
                 )
         return found
 
@@ -99,6 +124,18 @@ def _folder(root: str, archive: Archive) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    """One process at a time; the system lets the next one in when this one ends or is killed."""
+    os.makedirs(directory, exist_ok=True)
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def extract(path: str, directory: str, progress: Progress | None = None) -> None:
     """Extracts a tar or zip archive; the directory appears when all of it is extracted.
 
@@ -108,8 +145,9 @@ def extract(path: str, directory: str, progress: Progress | None = None) -> None
       progress: is told how many bytes of the archive are done.
 
     Raises:
-      ValueError: the archive is damaged or not complete, or has a member that would be written
-        elsewhere or is neither file nor folder.
+      ValueError: the archive is damaged or not complete, unpacks to far more than it is, or has a
+        member that would be written elsewhere or is neither file nor folder.
+      OSError: it cannot be written, e.g. the disk is full.
     """
     partial = f"{directory}.partial"
     shutil.rmtree(partial, ignore_errors=True)  # left by one that was killed
@@ -120,19 +158,30 @@ def extract(path: str, directory: str, progress: Progress | None = None) -> None
             members(path, partial, progress or (lambda *_: None))
         except _DAMAGED as error:
             raise ValueError(
-                f"{path} is damaged or not complete ({error}); download it again."
+                f"{path} is damaged or not complete ({os.path.getsize(path)} bytes,"
+                f" {_reason(error)}); download it again."
             ) from error
+        except OSError as error:
+            raise OSError(f"{path} cannot be extracted to {directory}: {error}") from error
         os.replace(partial, directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    # tarfile goes on with what each kind of compression said.
+    return str(error).partition(":\n")[0] or type(error).__name__
 
 
 def _zip_members(path: str, directory: str, progress: Progress) -> None:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         done, total = 0, sum(member.compress_size for member in members)
+        _check_growth(path, sum(member.file_size for member in members))
         for member in members:
             target = _target(path, directory, member.filename)
+            if stat.S_ISLNK(member.external_attr >> 16):
+                raise _neither(path, member.filename)
             if not member.is_dir():
                 with archive.open(member) as source:
                     _copy(source, target)
@@ -142,16 +191,15 @@ def _zip_members(path: str, directory: str, progress: Progress) -> None:
 
 def _tar_members(path: str, directory: str, progress: Progress) -> None:
     with open(path, "rb") as file, tarfile.open(fileobj=file) as archive:
-        total = os.path.getsize(path)
+        total, unpacked = os.path.getsize(path), 0
         for member in archive:
             target = _target(path, directory, member.name)
             if member.isfile():
+                unpacked += member.size
+                _check_growth(path, unpacked)
                 _copy(archive.extractfile(member), target)
             elif not member.isdir():
-                raise ValueError(
-                    f"{path} has the member {member.name!r}, which is neither file nor folder;"
-                    " is it the official archive?"
-                )
+                raise _neither(path, member.name)
             progress(f"extracting {path}", file.tell(), total)
         # tarfile takes a file that ends between two members for a whole one.
         archive.fileobj.seek(archive.offset)
@@ -159,6 +207,21 @@ def _tar_members(path: str, directory: str, progress: Progress) -> None:
             raise tarfile.ReadError("it ends without an end mark")
         while archive.fileobj.read(_COPY_BYTES):  # to the checksum of a compressed one
             pass
+
+
+def _check_growth(path: str, unpacked: int) -> None:
+    if unpacked > _MOST_GROWTH * os.path.getsize(path):
+        raise ValueError(
+            f"{path} would unpack to {unpacked} bytes or more, over {_MOST_GROWTH} times its size;"
+            " is it damaged, or not the official archive?"
+        )
+
+
+def _neither(path: str, member: str) -> ValueError:
+    return ValueError(
+        f"{path} has the member {member!r}, which is neither file nor folder; is it the official"
+        " archive?"
+    )
 
 
 def _target(path: str, directory: str, name: str) -> str:
@@ -182,11 +245,15 @@ def lines(path: str) -> list[str]:
 
     Raises:
       FileNotFoundError: there is no such file.
+      ValueError: it is no text, or names an example twice.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no {path}, which belongs to the official release.")
-    with open(path, encoding="utf-8-sig") as file:
-        return [line.strip() for line in file if line.strip()]
+    names = read_lines(path)
+    twice = sorted({name for name, count in collections.Counter(names).items() if count > 1})
+    if twice:
+        raise ValueError(f"{path} must name each example once; twice: {shortened(twice)}.")
+    return names
 
 
 def by_stem(directory: str, ending: str | tuple[str, ...]) -> dict[str, str]:

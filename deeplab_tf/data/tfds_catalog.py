@@ -15,8 +15,9 @@ from deeplab_tf.data import cityscapes
 from deeplab_tf.data.combined import RelabeledSource
 from deeplab_tf.data.decoding import decode_image
 from deeplab_tf.data.raw_builder import IGNORE_LABEL
-from deeplab_tf.data.raw_files import lines
 from deeplab_tf.data.spec import Color, DatasetSpec, OpenDataset, bit_palette
+from deeplab_tf.data.tfds_source import Records
+from deeplab_tf.files import read_lines
 
 PREFIX = "tfds:"
 _FORMAT = "array_record"
@@ -76,10 +77,12 @@ class CatalogSource:
           image: name of the feature.
           label: name of the feature; of several channels the first one counts.
           name: name of the feature, or None: examples are numbered.
+
+        Raises:
+          ValueError: a file is missing, or was cut off.
         """
-        skip = tfds.decode.SkipDecoding()
-        self._records = builder.as_data_source(split, decoders={image: skip, label: skip})
-        self._split, self._image, self._label, self._name = split, image, label, name
+        self._records = Records(builder, split, (image, label))
+        self._image, self._label, self._name = image, label, name
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -102,9 +105,7 @@ class CatalogSource:
 
     def name(self, index: int) -> str:
         """The name that the dataset gives it, or its number in the split."""
-        if self._name is None:
-            return f"{self._split}-{index:06}"
-        return self._records[index][self._name].decode()
+        return self._records.name(index, self._name)
 
 
 def prepare_catalog(data: DataConfig, data_dir: str | None) -> None:
@@ -204,7 +205,7 @@ def _image_and_label(builder: tfds.core.DatasetBuilder, known: _Labels | None) -
 
 def _labels(feature: tfds.features.Image, data: DataConfig) -> _Labels:
     if data.class_names_file is not None:
-        names = tuple(lines(data.class_names_file))
+        names = tuple(read_lines(data.class_names_file))
     elif isinstance(feature, tfds.features.LabeledImage) and feature.num_classes:
         names = tuple(feature.names or (f"class_{i}" for i in range(feature.num_classes)))
     else:
