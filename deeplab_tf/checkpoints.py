@@ -282,6 +282,7 @@ def load_model(
     *,
     checkpoint: Literal["best", "last"] | int = "best",
     output_stride: int | None = None,
+    auxiliary: bool = False,
 ) -> keras.Model:
     """Builds a run's network outside any strategy and fills it.
 
@@ -290,6 +291,7 @@ def load_model(
       model_configs: kind -> dataclass.
       checkpoint: "best" (the last, if the run has not evaluated), "last", or a step.
       output_stride: to run at; None: the recipe's.
+      auxiliary: with the outputs that are there for training alone, in a dict.
 
     Returns:
       A keras.Model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K] float32.
@@ -301,7 +303,7 @@ def load_model(
     config = load_recipe(workdir, model_configs).model
     if output_stride is not None:
         config = dataclasses.replace(config, output_stride=output_stride)
-    model = config.build(load_spec(workdir).num_classes)
+    model = config.build(load_spec(workdir).num_classes, auxiliary=auxiliary)
     checkpointer = Checkpointer(workdir, model)
     if checkpoint == "best" and checkpointer.restore_best():
         return model

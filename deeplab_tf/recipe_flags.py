@@ -86,12 +86,17 @@ def section_from_flags(section: str, values: T, flag_values: flags.FlagValues = 
       ValueError: a flag is of another class's field, or the result does not validate.
     """
     given = _given(section, flag_values)
-    fields = [field.name for field in dataclasses.fields(values)]
-    for name in given:
-        if name not in fields:
+    full, bare = typing.get_type_hints(type(values)), config.field_types(type(values))
+    for name, value in given.items():
+        if name not in bare:
             raise ValueError(
                 f"--{section}.{name} does not apply to {type(values).__name__}"
-                f" (fields: {', '.join(fields)})."
+                f" (fields: {', '.join(bare)})."
+            )
+        if value is None and full[name] == bare[name]:
+            raise ValueError(
+                f"--{section}.{name} of {type(values).__name__} must be"
+                f" {_syntax(bare[name])}; got none."
             )
     # The two lengths of training exclude each other: giving one takes back the recipe's other.
     if section == "train" and len(given.keys() & {"steps", "epochs"}) == 1:
@@ -123,13 +128,15 @@ def _fields(section: str, classes: Sequence[type]) -> dict[str, tuple[_Type, str
     for cls in classes:
         full, bare = typing.get_type_hints(cls), config.field_types(cls)
         for field in dataclasses.fields(cls):
-            type_ = _Type(bare[field.name], optional=full[field.name] != bare[field.name])
-            known, _ = found.setdefault(field.name, (type_, field.metadata["help"]))
-            if known != type_:
+            hint, optional = bare[field.name], full[field.name] != bare[field.name]
+            known, text = found.get(field.name, (_Type(hint, optional), field.metadata["help"]))
+            if known.hint != hint:
                 raise TypeError(
                     f"--{section}.{field.name} must have one type; {cls.__name__} gives it"
-                    f" {type_}, a class before it {known}. Rename one of the fields."
+                    f" {hint}, a class before it {known.hint}. Rename one of the fields."
                 )
+            # What one class takes, the flag takes; `section_from_flags` knows the class.
+            found[field.name] = (_Type(hint, known.optional or optional), text)
     return found
 
 

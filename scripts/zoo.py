@@ -5,7 +5,11 @@ from __future__ import annotations
 from deeplab_tf import recipes as deeplab_recipes
 from deeplab_tf.config import ModelConfig, Recipe
 from deeplab_tf.model import DeepLabV3Plus
+from jpu_tf import recipes as jpu_recipes
+from jpu_tf.model import FastFCN
 
-RECIPES: dict[str, Recipe] = {**deeplab_recipes.RECIPES}
+RECIPES: dict[str, Recipe] = {**deeplab_recipes.RECIPES, **jpu_recipes.RECIPES}
 
-MODEL_CONFIGS: dict[str, type[ModelConfig]] = {DeepLabV3Plus.kind: DeepLabV3Plus}
+MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
+    config.kind: config for config in (DeepLabV3Plus, FastFCN)
+}

@@ -40,6 +40,12 @@ class Clashing:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Free:
+    kind: ClassVar[str] = "free"
+    stride: Literal[8, 16] | None = option(8)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Unwritable:
     table: dict[str, int] | None = option(None)
 
@@ -186,6 +192,16 @@ def test_one_section_alone():
 def test_two_types_of_one_model_field_are_refused():
     with pytest.raises(TypeError, match="--model.stride must have one type; Clashing"):
         recipe_flags.define(Small, Clashing, flag_values=flags.FlagValues())
+
+
+@pytest.mark.parametrize("classes", [(Small, Free), (Free, Small)])
+def test_none_is_for_the_architecture_that_takes_it(classes):
+    values = flags.FlagValues()
+    recipe_flags.define(*classes, flag_values=values)
+    values(["program", "--model.stride=none"])
+    assert recipe_flags.section_from_flags("model", Free(), values) == Free(stride=None)
+    with pytest.raises(ValueError, match=r"--model.stride of Small must be 8\|16; got none"):
+        recipe_flags.section_from_flags("model", Small(), values)
 
 
 def test_a_type_without_a_form_is_refused():

@@ -1,0 +1,129 @@
+"""FastFCN in the training loop: replicas, and a run by its protocol from start to end."""
+
+import csv
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from deeplab_tf import training
+from deeplab_tf.checkpoints import load_model
+from deeplab_tf.config import DataConfig, EvalConfig, Recipe, TrainConfig
+from deeplab_tf.data import shapes
+from deeplab_tf.losses import masked_cross_entropy
+from deeplab_tf.optimization import Momentum, decayed_weights, learning_rate_factors
+from deeplab_tf.weights import fit_weights, weights_by_name
+from jpu_tf.model import FastFCN
+
+_MODEL = FastFCN(
+    backbone="resnet_deep_stem_tiny", upsampler_channels=8, head_channels=8, dropout=0.0
+)
+_NEW = (("aux_", 10.0), ("head_", 10.0), ("jpu_", 10.0))
+
+
+def _step(devices, batch, weights):
+    """(results, weights and statistics) after a step over `devices`."""
+    strategy = training.make_strategy(devices)
+    with strategy.scope():
+        model = _MODEL.build(3, auxiliary=True)
+        optimizer = Momentum(model.trainable_variables, 0.9)
+    fit_weights(model, weights)
+    pixel_loss = functools.partial(masked_cross_entropy, ignore_label=255)
+    options = {
+        "learning_rate": tf.constant(0.01),
+        "factors": learning_rate_factors(model, _NEW),
+        "decayed": decayed_weights(model, "all"),
+        "weight_decay": 1e-2,
+    }
+
+    @tf.function
+    def step(batch):
+        results = strategy.run(
+            training.train_step,
+            args=(model, optimizer, _MODEL.losses(pixel_loss), batch),
+            kwargs=options,
+        )
+        return tf.nest.map_structure(lambda r: strategy.experimental_local_results(r)[0], results)
+
+    data = tf.data.Dataset.from_tensor_slices(batch).batch(4)
+    results = step(next(iter(strategy.experimental_distribute_dataset(data))))
+    state = {name: weight.numpy() for name, weight in weights_by_name(model).items()}
+    return {name: float(value) for name, value in results.items()}, state
+
+
+@pytest.mark.slow  # TensorFlow takes its time over the graph of two replicas
+def test_a_step_of_two_replicas_equals_one_of_the_whole_batch():
+    waves = 127 + 120 * np.sin(np.arange(48 * 48 * 3) / 5).reshape(48, 48, 3)
+    image = np.stack([waves, waves[::-1] * 0.2, 255 - waves, waves[:, ::-1] * 0.6])
+    label = image.mean(-1).astype(np.int32) // 86
+    label[0, :30] = 255  # the replicas have unlike numbers of valid pixels
+    label[2:] = np.minimum(label[2:], 1)  # and unlike classes
+    batch = {"image": image.astype(np.float32), "label": label}
+    keras.utils.set_random_seed(0)
+    source = _MODEL.build(3, auxiliary=True)
+    weights = {name: w.numpy() for name, w in weights_by_name(source).items()}
+    whole, after_whole = _step(("CPU:0",), batch, weights)
+    halves, after_halves = _step(("CPU:0", "CPU:1"), batch, weights)
+    assert {"loss", "gradient_norm", "loss_logits", "loss_aux_logits", "loss_se_logits"} == {*whole}
+    for name, value in whole.items():
+        tolerance = 1e-3 if name == "gradient_norm" else 1e-5
+        np.testing.assert_allclose(halves[name], value, rtol=tolerance, err_msg=name)
+    for name, value in after_whole.items():
+        scale = max(1.0, np.abs(value).max())
+        np.testing.assert_allclose(after_halves[name], value, atol=1e-5 * scale, err_msg=name)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Six photos and labels, two of them for validation."""
+    for index in range(6):
+        split = "val" if index < 2 else "train"
+        for kind, picture in zip(("images", "labels"), shapes.draw("train", index), strict=True):
+            path = tmp_path / split / kind / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture[:64, :80]).save(path)
+    (tmp_path / "classes.txt").write_text("\n".join(shapes.CLASS_NAMES))
+    return tmp_path
+
+
+def test_a_run_by_the_protocol_ends_with_the_network_alone_and_its_weights(photos, tmp_path):
+    recipe = Recipe(
+        model=_MODEL,
+        data=DataConfig(
+            dataset="folder",
+            images_dir=str(photos / "train" / "images"),
+            labels_dir=str(photos / "train" / "labels"),
+            val_images_dir=str(photos / "val" / "images"),
+            val_labels_dir=str(photos / "val" / "labels"),
+            class_names_file=str(photos / "classes.txt"),
+            augmentations=("random_flip", "random_short_side", "random_crop", "random_blur"),
+            base_size=64,
+            crop_size=48,
+            batch_size=2,
+            pad_color=0.0,
+        ),
+        train=TrainConfig(
+            steps=2, lr_multipliers=_NEW, weight_decay_on="all", log_every=1, eval_every=2
+        ),
+        eval=EvalConfig(protocol="sliding_window", base_size=72, crop_size=48),
+    )
+    workdir = tmp_path / "run"
+    model = training.train(recipe, workdir=str(workdir), say=lambda line: None)
+    loaded = load_model(str(workdir), {"fastfcn": FastFCN}, checkpoint="last")
+    image = np.full((1, 48, 48, 3), 90.0, np.float32)
+    np.testing.assert_array_equal(model(image, training=False), loaded(image, training=False))
+    assert not [name for name in weights_by_name(model) if name.startswith("aux_")]
+    for_training = [
+        load_model(str(workdir), {"fastfcn": FastFCN}, checkpoint="last", auxiliary=True)
+        for _ in range(2)
+    ]
+    aux = [weights_by_name(found)["aux_logits/kernel"].numpy() for found in for_training]
+    np.testing.assert_array_equal(*aux)  # read, not made anew
+    with open(workdir / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {"loss", "loss_logits", "loss_aux_logits", "loss_se_logits"} < rows[0].keys()
+    assert 0 <= float(rows[-1]["val_mean_iou"]) <= 1
+    assert training.train(recipe, workdir=str(workdir), say=lambda line: None) is not None
