@@ -21,6 +21,7 @@ from deeplab_tf.weights import fit_weights, weights_by_name
 from deeplab_tf.weights.unfold import unfold_batch_norm
 
 _PICTURES = 3  # ours: validation examples drawn at each evaluation
+_MOST_SKIPPED = 50  # ours: examples listed before it says how many more there are
 
 
 @functools.cache
@@ -168,7 +169,9 @@ def train(
     if check_data and not checkpoints.has_checkpoints(workdir):
         say(f"checking {sum(map(len, dataset.sources.values()))} examples of {spec.name}")
         report = check_dataset(dataset)
-        report.raise_if_bad()
+        # Under 'skip' the faults of what is trained on are told and do not stop the run.
+        skip = recipe.data.on_bad_example == "skip"
+        report.raise_if_bad(forgiven=recipe.data.train_split if skip else None)
         say(report.text())
 
     # Model and optimizer
@@ -222,7 +225,8 @@ def train(
         return tf.nest.map_structure(lambda r: strategy.experimental_local_results(r)[0], results)
 
     # Loop: step, log every n, stop on a non-finite loss, evaluate every k, save every m
-    batches = _batches(strategy, source, recipe, spec, start_step)
+    skipped: set[int] = set()
+    batches = _batches(strategy, source, recipe, spec, start_step, skipped)
     predictor = make_predictor(keras.Model(model.input, model.output["logits"]), recipe.eval)
     log = RunLog(workdir, resume_step=start_step)
     progress = Progress("training", total_steps, start=start_step)
@@ -233,6 +237,7 @@ def train(
     scored = recipe.eval.split in dataset.sources
     if not scored:
         say(f"nothing is scored: {spec.name} has no {recipe.eval.split!r} split")
+    told_skipped = 0
     unchecked: tuple[int, dict[str, tf.Tensor]] | None = None
     for step in range(start_step + 1, total_steps + 1):
         learning_rate, kept = learning_rate_at(step - 1), kept_fraction(step - 1)
@@ -266,12 +271,20 @@ def train(
         if saving:  # after the evaluation: what resumes here has its rows
             checkpointer.save(step)
             log.curve()
+            if len(skipped) > told_skipped or (skipped and last):
+                told_skipped = len(skipped)
+                say(_skipped_text(source, skipped))
     log.close()
     return _outside_strategy(recipe, spec.num_classes, model)
 
 
 def _train_data(
-    source: ExampleSource, recipe: Recipe, spec: DatasetSpec, start_step: int
+    source: ExampleSource,
+    recipe: Recipe,
+    spec: DatasetSpec,
+    start_step: int,
+    part: tf.distribute.InputContext | None = None,
+    skipped: set[int] | None = None,
 ) -> tf.data.Dataset:
     return pipeline.train_batches(
         source,
@@ -280,6 +293,8 @@ def _train_data(
         num_classes=spec.num_classes,
         seed=recipe.train.seed,
         start_step=start_step,
+        part=part,
+        skipped=skipped,
     )
 
 
@@ -289,10 +304,14 @@ def _batches(
     recipe: Recipe,
     spec: DatasetSpec,
     start_step: int,
+    skipped: set[int],
 ) -> Iterator[Mapping[str, tf.Tensor]]:
-    """The global batches from `start_step` on, each split over the replicas."""
-    data = _train_data(source, recipe, spec, start_step)
-    iterator = iter(strategy.experimental_distribute_dataset(data))
+    """The global batches from `start_step` on, each split over workers and replicas."""
+    # Each worker makes its own part: sharded by TensorFlow, the order would be another.
+    parts = strategy.distribute_datasets_from_function(
+        lambda part: _train_data(source, recipe, spec, start_step, part, skipped)
+    )
+    iterator = iter(parts)
     step = start_step
     while True:
         try:
@@ -305,6 +324,17 @@ def _batches(
             ) from error
         yield batch
         step += 1
+
+
+def _skipped_text(source: ExampleSource, skipped: set[int]) -> str:
+    known = sorted(skipped)  # reading ahead may add to the set at any time
+    more = len(known) - _MOST_SKIPPED
+    names = [source.name(index) for index in known[:_MOST_SKIPPED]]
+    listed = "\n  ".join(names + [f"and {more} more"] * (more > 0))
+    return (
+        f"skipped {len(known)} of {len(source)} training examples, which cannot be read; others"
+        f" stand in for them:\n  {listed}"
+    )
 
 
 def _check_finite(
@@ -342,7 +372,10 @@ def _start_from(
 
 def _outside_strategy(recipe: Recipe, num_classes: int, trained: keras.Model) -> keras.Model:
     model = recipe.model.build(num_classes)
-    fit_weights(model, {name: w.numpy() for name, w in weights_by_name(trained).items()})
+    # What was there for training alone, such as an auxiliary head, stays behind.
+    needed = weights_by_name(model).keys()
+    arrays = {name: w.numpy() for name, w in weights_by_name(trained).items() if name in needed}
+    fit_weights(model, arrays)
     return model
 
 

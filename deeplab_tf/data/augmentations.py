@@ -26,6 +26,7 @@ AUGMENTATIONS: dict[str, Callable[..., _Pair]] = {
 
 # Neighbours of which one function makes the same in less time; it takes both seeds.
 _PAIRS: dict[tuple[str, str], Callable[..., _Pair]] = {
+    ("random_scale", "random_crop"): transforms.scale_and_crop,
     ("random_short_side", "random_crop"): pillow_transforms.short_side_and_crop,
 }
 
@@ -38,8 +39,8 @@ def augmenter(data: DataConfig, ignore_label: int) -> Callable[..., _Pair]:
       ignore_label: label value of void.
 
     Returns:
-      The function, of float32 [H, W, 3], int32 [H, W] and int64 [2]. Augmentation i draws from
-      the seed with i folded in.
+      The function, of uint8 [H, W, 3], int32 [H, W] and int64 [2], to float32 and int32.
+      Augmentation i draws from the seed with i folded in.
 
     Raises:
       ValueError: a name is unknown.
@@ -51,7 +52,7 @@ def augmenter(data: DataConfig, ignore_label: int) -> Callable[..., _Pair]:
             own = tuple(tf.random.experimental.stateless_fold_in(seed, i) for i in places)
             given = own if len(own) > 1 else own[0]
             image, label = function(image, label, given, data=data, ignore_label=ignore_label)
-        return image, label
+        return tf.cast(image, tf.float32), label
 
     return augment
 

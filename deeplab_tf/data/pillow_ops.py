@@ -26,8 +26,8 @@ def resize_bilinear(image: tf.Tensor, size: tf.Tensor, window: Window | None = N
 
     Args:
       image: uint8 [H, W, C].
-      size: int32 [2], the new (H, W), of the same shape up to rounding. (With very different
-        shapes Pillow may begin with the rows, which makes differences of 1.)
+      size: int32 [2], the new (H, W). (A new Pillow begins with the rows where the image is more
+        than twice as high as wide and shrinks, which makes differences of 1.)
       window: compute this part of the result alone.
 
     Returns:
@@ -37,9 +37,9 @@ def resize_bilinear(image: tf.Tensor, size: tf.Tensor, window: Window | None = N
     rows = _taps(tf.shape(image)[0], size[0], corner[0], shape[0])
     columns = _taps(tf.shape(image)[1], size[1], corner[1], shape[1])
     first, last = rows[0][0], rows[0][-1] + tf.shape(rows[1])[1]
-    part = tf.cast(image[first:last], tf.int32)  # only the rows that are looked at
-    part = tf.transpose(_weighted(tf.transpose(part, [1, 0, 2]), columns), [1, 0, 2])
-    return tf.cast(_weighted(part, (rows[0] - first, rows[1])), tf.uint8)
+    part = tf.transpose(image[first:last], [1, 0, 2])  # only the rows that are looked at
+    part = tf.transpose(_weighted(part, columns), [1, 0, 2])
+    return _weighted(part, (rows[0] - first, rows[1]))
 
 
 def _taps(size: tf.Tensor, new_size: tf.Tensor, start: tf.Tensor, count: tf.Tensor):
@@ -57,10 +57,10 @@ def _taps(size: tf.Tensor, new_size: tf.Tensor, start: tf.Tensor, count: tf.Tens
 
 
 def _weighted(pixels: tf.Tensor, taps: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-    """The weighted sums along the first axis of int32 [n, m, C]."""
+    """The weighted sums along the first axis of uint8 [n, m, C]."""
     first, weights = taps
     size, shape = tf.shape(pixels)[0], tf.shape(pixels)
-    flat = tf.reshape(pixels, [size, shape[1] * shape[2]])
+    flat = tf.reshape(tf.cast(pixels, tf.int32), [size, shape[1] * shape[2]])
 
     def add(tap, total):
         # Where a pixel has fewer taps than the others, its last weights are zero.
@@ -74,7 +74,7 @@ def _weighted(pixels: tf.Tensor, taps: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor
         (tf.constant(0), total),
         shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
     )
-    rounded = tf.bitwise.right_shift(total, _RESIZE_BITS)
+    rounded = tf.cast(tf.bitwise.right_shift(total, _RESIZE_BITS), tf.uint8)
     result = tf.reshape(rounded, [tf.shape(first)[0], shape[1], shape[2]])
     return tf.ensure_shape(result, [None, None, pixels.shape[2]])
 
@@ -121,7 +121,8 @@ def gaussian_blur(image: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
 
     Source: Gwosdek et al. 2011, Sec. 2, for the fractional radius of the boxes.
     """
-    variance = radius * radius / _BLUR_PASSES
+    # In float64, or a graph's optimizer would make it a product with 1/3, rounded differently.
+    variance = tf.cast(tf.cast(radius * radius, tf.float64) / _BLUR_PASSES, tf.float32)
     box_radius = -3 * variance / (6 * (variance - 1))  # with no whole pixel in it
     center = tf.cast(tf.constant(2.0**_BLUR_BITS) / (box_radius * 2 + 1), tf.int32)
     side = (2**_BLUR_BITS - center) // 2

@@ -31,8 +31,7 @@ def size_of_short_side(size: tf.Tensor, short_side: tf.Tensor) -> tf.Tensor:
     Returns:
       int32 [2].
     """
-    exact = tf.cast(size * short_side, tf.float64) / tf.cast(tf.reduce_min(size), tf.float64)
-    return tf.cast(exact, tf.int32)
+    return size * short_side // tf.reduce_min(size)
 
 
 def resize(
@@ -44,20 +43,20 @@ def resize(
     """Resizes both, or computes a window of that: the image bilinear, the label nearest.
 
     Args:
-      image: float32 [H, W, 3], rounded to whole numbers.
+      image: uint8 [H, W, 3], or float32, which is rounded.
       label: int32 [H, W].
       size: int32 [2], (H, W).
       window: see `pillow_ops`.
 
     Returns:
-      (image, label), the image in whole numbers.
+      (image, label), the image in bytes.
     """
     resized = pillow_ops.resize_bilinear(_to_bytes(image), size, window)
-    return tf.cast(resized, tf.float32), pillow_ops.resize_nearest(label, size, window)
+    return resized, pillow_ops.resize_nearest(label, size, window)
 
 
 def _to_bytes(image: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.round(image), tf.uint8)
+    return image if image.dtype == tf.uint8 else tf.cast(tf.round(image), tf.uint8)
 
 
 def random_short_side(
@@ -66,14 +65,14 @@ def random_short_side(
     """Resizes so that the shorter side is a drawn integer.
 
     Args:
-      image: float32 [H, W, 3].
+      image: uint8 or float32 [H, W, 3].
       label: int32 [H, W].
       seed: int32 [2]; the draw is a function of it.
       data: the integer is in scale_range times base_size.
       ignore_label: not used here.
 
     Returns:
-      (image, label) of the new size.
+      (image, label) of the new size, the image in bytes.
     """
     del ignore_label
     return resize(image, label, _drawn_size(tf.shape(label), seed, data))
@@ -96,7 +95,7 @@ def short_side_and_crop(
     """`random_short_side` and `random_crop` in one: only what is kept is computed.
 
     Args:
-      image: float32 [H, W, 3].
+      image: uint8 or float32 [H, W, 3].
       label: int32 [H, W].
       seeds: of the one and of the other.
       data: as for both.
@@ -133,14 +132,14 @@ def random_rotation(
     """Turns both about the middle by up to 10 degrees either way; sizes stay.
 
     Args:
-      image: float32 [H, W, 3].
+      image: uint8 or float32 [H, W, 3].
       label: int32 [H, W].
       seed: int32 [2]; the draw is a function of it.
       data: gives pad_color and pad_label of the corners that come in.
       ignore_label: of these, unless data.pad_label is set.
 
     Returns:
-      (image, label), the image in whole numbers.
+      (image, label), the image in bytes.
     """
     degrees = tf.random.stateless_uniform([], seed, -_MOST_DEGREES, _MOST_DEGREES)
     turned, label = pillow_ops.rotate(
@@ -150,7 +149,7 @@ def random_rotation(
         color=int(data.pad_color),
         void=void(data, ignore_label),
     )
-    return tf.cast(turned, tf.float32), label
+    return turned, label
 
 
 def random_blur(
@@ -159,20 +158,21 @@ def random_blur(
     """Blurs one image of two by a Gaussian of a drawn radius below a pixel.
 
     Args:
-      image: float32 [H, W, 3].
+      image: uint8 or float32 [H, W, 3].
       label: int32 [H, W], stays as it is.
       seed: int32 [2]; the draws are a function of it.
       data: not used here.
       ignore_label: likewise.
 
     Returns:
-      (image, label), the image in whole numbers if it was blurred.
+      (image, label), the image in bytes.
     """
     del data, ignore_label
     drawn = tf.random.stateless_uniform([2], seed)
-
-    def blurred():
-        blurred = pillow_ops.gaussian_blur(_to_bytes(image), drawn[1] * _MOST_BLUR)
-        return tf.cast(blurred, tf.float32)
-
-    return tf.cond(drawn[0] < _BLURRED, blurred, lambda: image), label
+    image = _to_bytes(image)
+    blurred = tf.cond(
+        drawn[0] < _BLURRED,
+        lambda: pillow_ops.gaussian_blur(image, drawn[1] * _MOST_BLUR),
+        lambda: image,
+    )
+    return blurred, label

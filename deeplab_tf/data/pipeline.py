@@ -89,9 +89,8 @@ def train_batches(
         return {"image": read["image"], "label": _checked(read, num_classes, ignore_label)}
 
     def augmented(element: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image = tf.cast(example["image"], tf.float32)
         element_seed = tf.stack([tf.constant(seed, tf.int64), element])
-        image, label = augment(image, example["label"], element_seed)
+        image, label = augment(example["image"], example["label"], element_seed)
         return {"image": image, "label": label}
 
     elements = _elements(data.batch_size, start_step, part)
@@ -229,6 +228,8 @@ def explain_failure(
             found.append(f"{source.name(index)}: {first_line(reason)}")
     # The error is told too: it may be of a kind that reading alone does not show.
     what = "\n  ".join([*found, f"the error was: {first_line(error)}"])
+    if data.on_bad_example == "skip":
+        what += f"\n  none of {_ATTEMPTS} examples tried in place of one could be read"
     return f"training examples cannot be read (step {first_step + 1}):\n  {what}"
 
 

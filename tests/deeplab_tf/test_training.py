@@ -362,6 +362,71 @@ def test_file_that_breaks_while_training_is_named(photos, tmp_path):
         )
 
 
+def _skipping(photos, **train):
+    recipe = _recipe(photos, **train)
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, on_bad_example="skip"))
+
+
+@pytest.mark.slow  # three runs
+def test_run_that_skips_bad_examples_names_them_and_resumes(photos, tmp_path):
+    import shutil
+
+    broken = tmp_path / "photos"
+    shutil.copytree(photos, broken)
+    images = broken / "train" / "images"
+    photo = Image.open(images / "3.png").convert("RGB")
+    (images / "3.png").unlink()
+    photo.save(images / "3.jpg")
+    (images / "3.jpg").write_bytes((images / "3.jpg").read_bytes()[:700])
+    often = {"eval_every": 100, "save_every": 3}
+    told = []
+    training.train(
+        _skipping(broken, steps=6, **often), workdir=str(tmp_path / "whole"), say=told.append
+    )
+    # Once by the check before the first step, once at the end.
+    assert sum("fault: train: " in line and "images/3.jpg" in line for line in told) == 1
+    report = told[-1].splitlines()
+    assert report[0].startswith("skipped 1 of 6 training examples, which cannot be read")
+    assert len(report) == 2 and "images/3.jpg" in report[1]
+    # 'fail' ends it at the example; the same command with 'skip' goes on to the same numbers.
+    with pytest.raises(ValueError, match=r"images/3\.jpg"):
+        training.train(
+            _recipe(broken, steps=6, **often),
+            workdir=str(tmp_path / "stopped"),
+            check_data=False,
+            say=told.append,
+        )
+    training.train(
+        _skipping(broken, steps=6, **often),
+        workdir=str(tmp_path / "stopped"),
+        check_data=False,
+        say=told.append,
+    )
+    stopped, whole = ((tmp_path / n / "metrics.csv").read_text() for n in ("stopped", "whole"))
+    assert stopped == whole
+
+
+def test_faults_of_validation_are_never_skipped(photos, tmp_path):
+    import shutil
+
+    broken = tmp_path / "photos"
+    shutil.copytree(photos, broken)
+    (broken / "val" / "images" / "1.png").write_bytes(b"text")
+    with pytest.raises(ValueError, match=r"1 faulty examples:\n  val: .*val/images/1\.png"):
+        training.train(_skipping(broken), workdir=str(tmp_path / "run"), say=lambda line: None)
+
+
+def test_run_that_can_read_nothing_ends_with_names(photos, tmp_path):
+    import shutil
+
+    broken = tmp_path / "photos"
+    shutil.copytree(photos, broken)
+    for image in (broken / "train" / "images").iterdir():
+        image.write_bytes(b"text")
+    with pytest.raises(ValueError, match=r"(?s)\(step 1\).*images/0\.png.*none of 10 examples"):
+        training.train(_skipping(broken), workdir=str(tmp_path / "run"), say=lambda line: None)
+
+
 def test_faulty_dataset_is_refused_before_step_0(photos, tmp_path):
     import shutil
 

@@ -1,5 +1,7 @@
 """One order, whatever the start, and bad examples by name."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -32,9 +34,15 @@ class _Numbered:
         return f"example {index}"
 
 
-def _batches(source, *, seed=3, start_step=0, data=_DATA):
+def _batches(source, *, seed=3, start_step=0, data=_DATA, **options):
     return pipeline.train_batches(
-        source, data, ignore_label=255, num_classes=2, seed=seed, start_step=start_step
+        source,
+        data,
+        ignore_label=255,
+        num_classes=2,
+        seed=seed,
+        start_step=start_step,
+        **options,
     )
 
 
@@ -80,9 +88,59 @@ def test_shapes_are_static_and_types_as_promised():
     }
 
 
-def test_two_replicas_share_the_batch_that_one_would_have():
+def _worker(number, workers, replicas):
+    return tf.distribute.InputContext(
+        num_input_pipelines=workers, input_pipeline_id=number, num_replicas_in_sync=replicas
+    )
+
+
+@pytest.mark.parametrize(("workers", "replicas"), [(1, 1), (1, 2), (1, 4), (2, 2), (2, 4), (4, 4)])
+@pytest.mark.parametrize("on_bad_example", ["fail", "skip"])
+def test_parts_of_all_workers_and_replicas_are_the_batch_of_one(workers, replicas, on_bad_example):
+    data = dataclasses.replace(_DATA, on_bad_example=on_bad_example)
+    source = _Numbered(7) if on_bad_example == "fail" else _WithFault(7)
+    whole = list(_batches(source, start_step=5, data=data).take(3))
+    parts = [
+        list(
+            _batches(source, start_step=5, data=data, part=_worker(i, workers, replicas)).take(
+                3 * replicas // workers
+            )
+        )
+        for i in range(workers)
+    ]
+    each = replicas // workers
+    for step in range(3):
+        shares = [share for part in parts for share in part[step * each : (step + 1) * each]]
+        assert len(shares) == replicas
+        for key in ("image", "label"):
+            assert shares[0][key].shape[0] == 4 // replicas
+            joined = np.concatenate([share[key] for share in shares])
+            np.testing.assert_array_equal(joined, whole[step][key])
+
+
+def test_worker_reads_its_own_share_alone():
+    source, read = _Numbered(64), []
+    whole = source.read
+
+    def noting(index):
+        (value,) = tf.numpy_function(lambda i: (read.append(int(i)), i)[1:], [index], [tf.int64])
+        value.set_shape([])
+        return whole(value)
+
+    source.read = noting
+    batches = iter(_batches(source, part=_worker(1, 2, 2)))
+    own = {int(value) for _ in range(3) for value in np.unique(next(batches)["image"])}
+    elements = [pipeline.batch_indices(64, _DATA, seed=3, step=step) for step in range(16)]
+    mine = {int(i) for batch in elements for i in batch[2:]}
+    assert set(read) <= mine and len(own) >= 3
+
+
+def test_strategy_hands_each_replica_its_part_of_the_batch_in_order():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    distributed = strategy.experimental_distribute_dataset(_batches(_Numbered(7)))
+    distributed = strategy.distribute_datasets_from_function(
+        lambda part: _batches(_Numbered(7), part=part)
+    )
+    # Sharded by TensorFlow, every second example would be missing.
     for whole, parts in zip(_batches(_Numbered(7)).take(3), distributed, strict=False):
         for key in ("image", "label"):
             halves = strategy.experimental_local_results(parts[key])
@@ -111,7 +169,67 @@ class _WithFault(_Numbered):
 
     def read(self, index):
         content = tf.where(index == 2, b"text", tf.io.encode_png(tf.zeros([9, 11, 3], tf.uint8)))
-        return {**super().read(index), "image": decode_image(content)}
+        example = super().read(index)
+        return {**example, "image": example["image"] + decode_image(content)}
+
+
+_SKIP = dataclasses.replace(_DATA, on_bad_example="skip")
+
+
+def test_another_example_stands_in_for_a_bad_one_and_the_rest_stays():
+    skipped = set()
+    sound = list(_batches(_Numbered(9), data=_SKIP).take(9))
+    batches = list(_batches(_WithFault(9), data=_SKIP, skipped=skipped).take(9))
+    assert skipped == {2}
+    replaced = 0
+    for step, (batch, whole) in enumerate(zip(batches, sound, strict=True)):
+        for i, index in enumerate(pipeline.batch_indices(9, _SKIP, seed=3, step=step)):
+            if index == 2:
+                replaced += 1
+                assert _indices(batch)[i] != 2
+            else:
+                np.testing.assert_array_equal(batch["image"][i], whole["image"][i])
+    assert replaced == 4  # 36 elements of 9 examples
+
+
+def test_skipping_changes_nothing_where_nothing_is_bad():
+    skipped = set()
+    for a, b in zip(
+        _batches(_Numbered(7)).take(4),
+        _batches(_Numbered(7), data=_SKIP, skipped=skipped).take(4),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a["image"], b["image"])
+        np.testing.assert_array_equal(a["label"], b["label"])
+    assert not skipped
+
+
+def test_starting_later_gives_the_same_stand_ins():
+    whole = list(_batches(_WithFault(9), data=_SKIP).take(8))
+    later = list(_batches(_WithFault(9), data=_SKIP, start_step=4).take(4))
+    for a, b in zip(whole[4:], later, strict=True):
+        np.testing.assert_array_equal(a["image"], b["image"])
+
+
+def test_label_that_is_no_class_is_skipped_too():
+    class Mislabelled(_Numbered):
+        def read(self, index):
+            example = super().read(index)
+            return {**example, "label": tf.where(index < 3, 7, example["label"])}
+
+    skipped = set()
+    batches = list(_batches(Mislabelled(9), data=_SKIP, skipped=skipped).take(9))
+    assert {0, 1, 2} == skipped
+    assert {i for batch in batches for i in _indices(batch)} == set(range(3, 9))
+
+
+def test_nothing_readable_ends_with_the_reasons():
+    source = _Numbered(5, label_value=7)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        next(iter(_batches(source, data=_SKIP)))
+    text = pipeline.explain_failure(source, _SKIP, seed=3, first_step=0, error=caught.value)
+    assert "label value is no class" in text
+    assert text.endswith("none of 10 examples tried in place of one could be read")
 
 
 def test_failure_is_explained_by_the_names_of_the_bad_examples():
@@ -125,8 +243,8 @@ def test_failure_is_explained_by_the_names_of_the_bad_examples():
     text = pipeline.explain_failure(source, _DATA, seed=3, first_step=bad[0], error=caught.value)
     heading, *found, error = text.splitlines()
     assert heading == f"training examples cannot be read (step {bad[0] + 1}):"
-    assert error.startswith("  the error was: Unknown image file format.")
-    assert len(found) == 1 and found[0].startswith("  example 2: Unknown image file format.")
+    assert error.startswith("  the error was: not a picture that can be read")
+    assert len(found) == 1 and found[0].startswith("  example 2: not a picture that can be read")
 
 
 def test_failure_that_reading_does_not_show_is_told_all_the_same():
@@ -143,7 +261,7 @@ def test_first_line_of_an_error_is_what_it_says(tmp_path):
             next(iter(tf.data.Dataset.from_tensors(value).map(function)))
         return pipeline.first_line(caught.value)
 
-    assert text_of(decode_image, b"text").startswith("Unknown image file format.")
+    assert text_of(decode_image, b"text").startswith("not a picture that can be read")
     assert text_of(decode_label, b"text") == "not a picture in PNG format"
     missing = str(tmp_path / "a.jpg")
     assert text_of(tf.io.read_file, missing) == f"{missing}; No such file or directory"

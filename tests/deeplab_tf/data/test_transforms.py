@@ -36,7 +36,9 @@ def test_same_seed_gives_the_same_in_a_dataset_as_outside(name):
 
 @pytest.mark.parametrize("name", sorted(n for n in augmentations.AUGMENTATIONS if "random" in n))
 def test_seeds_make_a_difference(name):
-    results = {b"".join(part.numpy().tobytes() for part in _both(name, seed)) for seed in _seeds(16)}
+    results = {
+        b"".join(part.numpy().tobytes() for part in _both(name, seed)) for seed in _seeds(16)
+    }
     assert len(results) > 1
 
 
@@ -91,6 +93,43 @@ def test_sizes_in_a_range_equal_the_released_codes(shared_dir):
     assert len(cases) == 8
 
 
+@pytest.mark.parametrize("size", [(30, 41), (41, 30), (7, 90)])
+def test_scale_and_crop_at_once_are_the_two_in_turn(size):
+    data = DataConfig(crop_size=33)
+    rng = np.random.default_rng(1)
+    image = tf.constant(rng.integers(0, 256, (*size, 3), np.uint8))
+    label = tf.constant(rng.integers(0, 9, size).astype(np.int32))
+    for i in range(12):  # scales both below and above the crop
+        seeds = _seeds(40)[i], _seeds(40)[20 + i]
+        options = {"data": data, "ignore_label": 255}
+        at_once = transforms.scale_and_crop(image, label, seeds, **options)
+        scaled = transforms.random_scale(image, label, seeds[0], **options)
+        in_turn = transforms.random_crop(*scaled, seeds[1], **options)
+        for a, b in zip(at_once, in_turn, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_scaling_equals_tensorflows_kernels_with_aligned_corners():
+    rng = np.random.default_rng(2)
+    for scale in (0.5, 0.75, 1.25, 2.0, 1.37):
+        height, width = rng.integers(20, 90, 2)
+        image = tf.constant(rng.integers(0, 256, (height, width, 3), np.uint8))
+        label = tf.constant(rng.integers(0, 9, (height, width)).astype(np.int32))
+        size = [
+            int(np.float32(height) * np.float32(scale)),
+            int(np.float32(width) * np.float32(scale)),
+        ]
+        scaled, scaled_label = transforms.scale_by(image, label, tf.constant(scale))
+        expected = tf.compat.v1.image.resize_bilinear(
+            tf.cast(image, tf.float32)[None], size, align_corners=True
+        )
+        np.testing.assert_array_equal(scaled, expected[0])
+        expected = tf.compat.v1.image.resize_nearest_neighbor(
+            label[None, :, :, None], size, align_corners=True
+        )
+        np.testing.assert_array_equal(scaled_label, expected[0, :, :, 0])
+
+
 def test_scales_are_the_steps_of_the_range():
     data = DataConfig(scale_range=(0.5, 2.0), scale_step=0.25)
     label = np.zeros((40, 40), np.int32)
@@ -127,3 +166,51 @@ def test_small_image_is_padded_to_the_crop():
     image, label = _both("random_crop", _seeds(1)[0], data)
     assert image.shape == (12, 12, 3)
     assert (label.numpy() == 255).sum() == 12 * 12 - 7 * 9
+
+
+_SAME = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
+_PHOTO = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.float32)
+
+
+def _recolored(**changes):
+    return transforms.change_color(tf.constant(_PHOTO), **{**_SAME, **changes}).numpy()
+
+
+def test_colors_that_are_not_changed_stay():
+    np.testing.assert_allclose(_recolored(), _PHOTO, atol=1e-3)
+    np.testing.assert_allclose(_recolored(hue=1.0), _PHOTO, atol=1e-2)  # once around
+    image, label = _both("random_color", _seeds(1)[0], DataConfig(color_jitter=0), image=_PHOTO)
+    np.testing.assert_allclose(image, _PHOTO, atol=1e-3)
+    np.testing.assert_array_equal(label, _LABEL)
+
+
+def test_brightness_contrast_and_saturation_do_what_they_say():
+    grey = _PHOTO @ np.float32([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(_recolored(brightness=0.5), _PHOTO / 2, atol=1e-3)
+    np.testing.assert_allclose(_recolored(contrast=0.0), grey.mean(), atol=1e-2)
+    np.testing.assert_allclose(_recolored(saturation=0.0), grey[:, :, None] + 0 * _PHOTO, atol=0.1)
+
+
+def test_hue_turns_colors_but_not_grey():
+    red = np.zeros((2, 2, 3), np.float32) + np.float32([128, 64, 64])
+    turned = transforms.change_color(tf.constant(red), **{**_SAME, "hue": 1 / 3}).numpy()
+    assert turned[0, 0].argmax() != 0
+    np.testing.assert_allclose(turned @ [0.299, 0.587, 0.114], red @ [0.299, 0.587, 0.114], atol=1)
+    even = np.full((2, 2, 3), 90, np.float32)
+    turned = transforms.change_color(tf.constant(even), **{**_SAME, "hue": 1 / 3})
+    np.testing.assert_allclose(turned, even, atol=0.1)
+
+
+def test_jitter_changes_colors_within_bounds_and_leaves_labels():
+    data = DataConfig(color_jitter=1.0)
+    for seed in _seeds(20):
+        image, label = _both("random_color", seed, data, image=_PHOTO)
+        assert image.numpy().min() >= 0 and image.numpy().max() <= 255
+        assert np.abs(image.numpy() - _PHOTO).mean() > 1
+        np.testing.assert_array_equal(label, _LABEL)
+
+
+def test_color_jitter_is_off_unless_it_is_asked_for():
+    assert "random_color" not in DataConfig().augmentations
+    with pytest.raises(ValueError, match=r"color_jitter must be in 0\.\.1; got 1\.5"):
+        DataConfig(color_jitter=1.5)
