@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -21,7 +21,6 @@ from deeplab_tf.weights import fit_weights, weights_by_name
 from deeplab_tf.weights.unfold import unfold_batch_norm
 
 _PICTURES = 3  # ours: validation examples drawn at each evaluation
-_MOST_SKIPPED = 50  # ours: examples listed before it says how many more there are
 
 
 @functools.cache
@@ -226,7 +225,16 @@ def train(
 
     # Loop: step, log every n, stop on a non-finite loss, evaluate every k, save every m
     skipped: set[int] = set()
-    batches = _batches(strategy, source, recipe, spec, start_step, skipped)
+    batches = pipeline.distributed_batches(
+        strategy,
+        source,
+        recipe.data,
+        ignore_label=spec.ignore_label,
+        num_classes=spec.num_classes,
+        seed=config.seed,
+        start_step=start_step,
+        skipped=skipped,
+    )
     predictor = make_predictor(keras.Model(model.input, model.output["logits"]), recipe.eval)
     log = RunLog(workdir, resume_step=start_step)
     progress = Progress("training", total_steps, start=start_step)
@@ -273,68 +281,9 @@ def train(
             log.curve()
             if len(skipped) > told_skipped or (skipped and last):
                 told_skipped = len(skipped)
-                say(_skipped_text(source, skipped))
+                say(pipeline.skipped_text(source, skipped))
     log.close()
     return _outside_strategy(recipe, spec.num_classes, model)
-
-
-def _train_data(
-    source: ExampleSource,
-    recipe: Recipe,
-    spec: DatasetSpec,
-    start_step: int,
-    part: tf.distribute.InputContext | None = None,
-    skipped: set[int] | None = None,
-) -> tf.data.Dataset:
-    return pipeline.train_batches(
-        source,
-        recipe.data,
-        ignore_label=spec.ignore_label,
-        num_classes=spec.num_classes,
-        seed=recipe.train.seed,
-        start_step=start_step,
-        part=part,
-        skipped=skipped,
-    )
-
-
-def _batches(
-    strategy: tf.distribute.Strategy,
-    source: ExampleSource,
-    recipe: Recipe,
-    spec: DatasetSpec,
-    start_step: int,
-    skipped: set[int],
-) -> Iterator[Mapping[str, tf.Tensor]]:
-    """The global batches from `start_step` on, each split over workers and replicas."""
-    # Each worker makes its own part: sharded by TensorFlow, the order would be another.
-    parts = strategy.distribute_datasets_from_function(
-        lambda part: _train_data(source, recipe, spec, start_step, part, skipped)
-    )
-    iterator = iter(parts)
-    step = start_step
-    while True:
-        try:
-            batch = next(iterator)
-        except tf.errors.OpError as error:
-            raise ValueError(
-                pipeline.explain_failure(
-                    source, recipe.data, seed=recipe.train.seed, first_step=step, error=error
-                )
-            ) from error
-        yield batch
-        step += 1
-
-
-def _skipped_text(source: ExampleSource, skipped: set[int]) -> str:
-    known = sorted(skipped)  # reading ahead may add to the set at any time
-    more = len(known) - _MOST_SKIPPED
-    names = [source.name(index) for index in known[:_MOST_SKIPPED]]
-    listed = "\n  ".join(names + [f"and {more} more"] * (more > 0))
-    return (
-        f"skipped {len(known)} of {len(source)} training examples, which cannot be read; others"
-        f" stand in for them:\n  {listed}"
-    )
 
 
 def _check_finite(
@@ -364,7 +313,14 @@ def _start_from(
     report = fit_weights(model, arrays, partial=True)
     say(report.text())
     loaded_layers = {name.split("/")[0] for name in report.loaded}
-    batch = next(iter(_train_data(source, recipe, spec, 0)))
+    batches = pipeline.train_batches(
+        source,
+        recipe.data,
+        ignore_label=spec.ignore_label,
+        num_classes=spec.num_classes,
+        seed=recipe.train.seed,
+    )
+    batch = next(iter(batches))
     unfolded = unfold_batch_norm(model, batch["image"].numpy(), loaded_layers)
     if unfolded:
         say(f"gave {len(unfolded)} folded normalizations the statistics of the first batch")

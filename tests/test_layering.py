@@ -117,6 +117,8 @@ def python_files() -> dict[str, pathlib.Path]:
 
 
 FILES = python_files()
+# Parsed before any test runs: Python 3.11 now and then fails to when TensorFlow does so meanwhile.
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES.values()}
 
 
 def place(module: str) -> tuple[int, str] | None:
@@ -134,7 +136,7 @@ def place(module: str) -> tuple[int, str] | None:
 
 def imports(path: pathlib.Path, *, top_only: bool = False) -> set[str]:
     """Full names of everything a file imports, ours as modules; nested imports included."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = TREES[path]
     found = set()
     for node in tree.body if top_only else ast.walk(tree):
         if isinstance(node, ast.Import):

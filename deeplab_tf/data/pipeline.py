@@ -8,7 +8,7 @@ number of workers, replicas and restarts, and nothing has to be held in memory t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +24,7 @@ _TENSORFLOWS_OWN = re.compile(
 _ATTEMPTS = 10  # ours: examples tried in the place of one; all bad, most of the dataset is
 _STAND_IN = 1 << 16  # ours: far from the augmentations' seeds
 _READ_AHEAD = 64  # ours: more batches than prefetching can be ahead of the step that failed
+_MOST_SKIPPED = 50  # ours: examples listed before it says how many more there are
 
 
 def _example_index(element: tf.Tensor, seed: int, num_examples: int) -> tf.Tensor:
@@ -112,6 +113,48 @@ def train_batches(
         )
     size = part.get_per_replica_batch_size(data.batch_size) if part else data.batch_size
     return examples.batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def distributed_batches(
+    strategy: tf.distribute.Strategy,
+    source: ExampleSource,
+    data: DataConfig,
+    *,
+    ignore_label: int,
+    num_classes: int,
+    seed: int,
+    start_step: int,
+    skipped: set[int],
+) -> Iterator[Mapping[str, tf.Tensor]]:
+    """The global batches of `train_batches`, each split over workers and replicas.
+
+    Raises:
+      ValueError: examples cannot be read; the message names them.
+    """
+    # Each worker makes its own part: sharded by TensorFlow, the order would be another.
+    parts = strategy.distribute_datasets_from_function(
+        lambda part: train_batches(
+            source,
+            data,
+            ignore_label=ignore_label,
+            num_classes=num_classes,
+            seed=seed,
+            start_step=start_step,
+            part=part,
+            skipped=skipped,
+        )
+    )
+    iterator = iter(parts)
+    step = start_step
+    while True:
+        try:
+            batch = next(iterator)
+        except tf.errors.OpError as error:
+            raise ValueError(
+                explain_failure(source, data, seed=seed, first_step=step, error=error)
+            ) from error
+        yield batch
+        step += 1
 
 
 def _elements(
@@ -231,6 +274,18 @@ def explain_failure(
     if data.on_bad_example == "skip":
         what += f"\n  none of {_ATTEMPTS} examples tried in place of one could be read"
     return f"training examples cannot be read (step {first_step + 1}):\n  {what}"
+
+
+def skipped_text(source: ExampleSource, skipped: set[int]) -> str:
+    """Which examples others stood in for, by their names."""
+    known = sorted(skipped)  # reading ahead may add to the set at any time
+    more = len(known) - _MOST_SKIPPED
+    names = [source.name(index) for index in known[:_MOST_SKIPPED]]
+    listed = "\n  ".join(names + [f"and {more} more"] * (more > 0))
+    return (
+        f"skipped {len(known)} of {len(source)} training examples, which cannot be read; others"
+        f" stand in for them:\n  {listed}"
+    )
 
 
 def first_line(error: Exception) -> str:
