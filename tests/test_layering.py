@@ -136,7 +136,7 @@ def place(module: str) -> tuple[int, str] | None:
 
 def imports(path: pathlib.Path, *, top_only: bool = False) -> set[str]:
     """Full names of everything a file imports, ours as modules; nested imports included."""
-    tree = TREES[path]
+    tree = TREES[path] if path in TREES else ast.parse(path.read_text(encoding="utf-8"))
     found = set()
     for node in tree.body if top_only else ast.walk(tree):
         if isinstance(node, ast.Import):
