@@ -21,6 +21,7 @@ _MODULES = {
     "RELEASED": "released",
     "Recipe": "config",
     "TrainConfig": "config",
+    "at_trained_sizes": "inference",
     "colorize": "visualization",
     "evaluate": "evaluation",
     "from_checkpoint": "pretrained",

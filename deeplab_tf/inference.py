@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.config import EvalConfig, scaled_side
+from deeplab_tf.layers import ResizeLike, ResizeToRemainder
 from deeplab_tf.sliding_window import SlidingWindowPredictor, checked_image
 
 
@@ -132,6 +133,26 @@ def make_predictor(model: keras.Model, eval: EvalConfig) -> AnyPredictor:
     if eval.protocol == "sliding_window":
         return SlidingWindowPredictor(model, base_size=eval.base_size, crop_size=eval.crop_size)
     return Predictor(model, pad_size=eval.pad_size)
+
+
+def at_trained_sizes(model: keras.Model, crop_size: int) -> keras.Model:
+    """A model whose images are resized to a size that suits it, and its logits back.
+
+    Where feature maps of several strides are resized corner on corner and joined, as in FastFCN,
+    how they lie over each other depends on the remainder of the image's sides by 32. Images go up
+    to the next size that has the remainder of the crops in training.
+
+    Args:
+      model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K].
+      crop_size: side of the crops in training, pixels.
+
+    Returns:
+      A keras.Model of the same inputs and outputs, with the same weights.
+    """
+    image = keras.Input((None, None, model.input_shape[-1]))
+    logits = model(ResizeToRemainder(crop_size, name="to_trained_size")(image))
+    logits = ResizeLike(name="from_trained_size", dtype="float32")([logits, image])
+    return keras.Model(image, logits, name=f"{model.name}_at_trained_sizes")
 
 
 def predict_probabilities(

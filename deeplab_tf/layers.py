@@ -212,28 +212,8 @@ class ResizeLike(keras.layers.Layer):
     def call(self, inputs):
         """([N, h, w, C], [N, H, W, *]) -> [N, H, W, C] in the first's dtype."""
         x, like = inputs
-        # Sampling positions lose their place in half precision.
-        dtype, precise = x.dtype, keras.backend.result_type(x.dtype, "float32")
         height, width = ops.shape(like)[1:3]
-        x = ops.cast(x, precise)
-        # TensorFlow's own gives float32 even of float64.
-        if keras.backend.backend() == "tensorflow" and precise == "float32":
-            import tensorflow as tf
-
-            resized = tf.raw_ops.ResizeBilinear(
-                images=x,
-                size=tf.stack([height, width]),
-                align_corners=self.align_corners,
-                half_pixel_centers=not self.align_corners,
-            )
-            resized.set_shape([x.shape[0], like.shape[1], like.shape[2], x.shape[3]])
-        else:
-            old_height, old_width = ops.shape(x)[1:3]
-            rows = _interpolation_matrix(old_height, height, self.align_corners, precise)
-            columns = _interpolation_matrix(old_width, width, self.align_corners, precise)
-            resized = ops.einsum("Hh,nhwc->nHwc", rows, x)
-            resized = ops.einsum("Ww,nHwc->nHWc", columns, resized)
-        return ops.cast(resized, dtype)
+        return _resize(x, height, width, self.align_corners)
 
     def compute_output_shape(self, input_shapes):
         """The first input's shape with the second's height and width."""
@@ -243,6 +223,64 @@ class ResizeLike(keras.layers.Layer):
     def get_config(self):
         """The constructor's arguments."""
         return {**super().get_config(), "align_corners": self.align_corners}
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class ResizeToRemainder(keras.layers.Layer):
+    """Bilinear resize up to the next size whose sides leave a remainder; corners on corners.
+
+    Args:
+      remainder: of height and width divided by `divisor`.
+      divisor: pixels.
+    """
+
+    def __init__(self, remainder: int, divisor: int = 32, **layer_options):
+        super().__init__(**layer_options)
+        self.remainder, self.divisor = remainder % divisor, divisor
+
+    def call(self, inputs):
+        """[N, h, w, C] -> [N, H, W, C] in the input's dtype."""
+        height, width = map(self._next, ops.shape(inputs)[1:3])
+        return _resize(inputs, height, width, align_corners=True)
+
+    def _next(self, side):
+        return side + (self.remainder - side) % self.divisor
+
+    def compute_output_shape(self, input_shape):
+        """Unknown sides stay so."""
+        batch, height, width, channels = input_shape
+        height, width = (None if side is None else self._next(side) for side in (height, width))
+        return batch, height, width, channels
+
+    def get_config(self):
+        """The constructor's arguments."""
+        own = {"remainder": self.remainder, "divisor": self.divisor}
+        return {**super().get_config(), **own}
+
+
+def _resize(x, height, width, align_corners: bool):
+    # Sampling positions lose their place in half precision.
+    dtype, precise = x.dtype, keras.backend.result_type(x.dtype, "float32")
+    x = ops.cast(x, precise)
+    # TensorFlow's own gives float32 even of float64.
+    if keras.backend.backend() == "tensorflow" and precise == "float32":
+        import tensorflow as tf
+
+        resized = tf.raw_ops.ResizeBilinear(
+            images=x,
+            size=tf.stack([height, width]),
+            align_corners=align_corners,
+            half_pixel_centers=not align_corners,
+        )
+        sides = [side if isinstance(side, int) else None for side in (height, width)]
+        resized.set_shape([x.shape[0], *sides, x.shape[3]])
+    else:
+        old_height, old_width = ops.shape(x)[1:3]
+        rows = _interpolation_matrix(old_height, height, align_corners, precise)
+        columns = _interpolation_matrix(old_width, width, align_corners, precise)
+        resized = ops.einsum("Hh,nhwc->nHwc", rows, x)
+        resized = ops.einsum("Ww,nHwc->nHWc", columns, resized)
+    return ops.cast(resized, dtype)
 
 
 def _interpolation_matrix(size, new_size, align_corners: bool, dtype):

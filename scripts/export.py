@@ -22,8 +22,12 @@ def main(argv: list[str]) -> None:
     cli.require(workdir=trained.WORKDIR.value, output=_OUTPUT.value)
     cli.import_tensorflow()
     from deeplab_tf.export import EXPORTERS
+    from deeplab_tf.inference import at_trained_sizes
 
-    model = trained.model(trained.recipe().eval.output_stride)
+    how = trained.recipe().eval
+    model = trained.model(how.output_stride)
+    if how.protocol == "sliding_window":  # an export has no windows
+        model = at_trained_sizes(model, how.crop_size)
     EXPORTERS[_FORMAT.value](model, trained.spec(), _OUTPUT.value)
     print(f"wrote {_OUTPUT.value}; its predictions were compared with the model's")
 

@@ -38,9 +38,7 @@ def main(argv: list[str]) -> None:
 
     init_model = None
     if _INIT_WEIGHTS.value is not None:
-        init_model = checkpoints.load_model(
-            _INIT_WEIGHTS.value, zoo.MODEL_CONFIGS, auxiliary=True
-        )
+        init_model = checkpoints.load_model(_INIT_WEIGHTS.value, zoo.MODEL_CONFIGS, auxiliary=True)
     training.train(
         recipe,
         workdir=_WORKDIR.value,

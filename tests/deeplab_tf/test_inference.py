@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.inference import Predictor, predict_label_map, predict_probabilities
+from deeplab_tf.inference import (
+    Predictor,
+    at_trained_sizes,
+    predict_label_map,
+    predict_probabilities,
+)
 from deeplab_tf.layers import ResizeLike
 from deeplab_tf.model import DeepLabV3Plus
 from deeplab_tf.weights import fit_released
@@ -60,6 +65,24 @@ def test_padding_is_what_the_network_sees_and_is_cut_off():
     expected = Predictor(leftward_model()).probabilities(padded, **how)
     np.testing.assert_allclose(found, expected[:5, :7], rtol=1e-6)
     assert np.abs(found - predict_probabilities(leftward_model(), image, **how)).max() > 0.001
+
+
+def test_images_are_brought_to_the_next_size_of_the_crops_remainder_and_back():
+    sizes = []
+
+    class Seen(keras.layers.Layer):
+        def call(self, image):
+            sizes.append(tuple(image.shape[1:3]))
+            return image / 100
+
+    image = keras.Input((None, None, 3))
+    model = at_trained_sizes(keras.Model(image, Seen()(image)), crop_size=33)
+    for size in ((33, 65), (34, 64), (2, 129)):
+        photo = np.stack([*np.mgrid[: size[0], : size[1]], np.full(size, 7)], -1).astype(np.float32)
+        logits = model(photo[None])[0]
+        np.testing.assert_allclose(logits, photo / 100, atol=1e-5)  # linear, so nothing is lost
+    assert sizes[-3:] == [(33, 65), (65, 65), (33, 129)]
+    assert model.compute_output_shape((1, 40, 50, 3)) == (1, 40, 50, 3)
 
 
 def test_images_above_the_size_of_padding_are_refused():
