@@ -39,7 +39,9 @@ def _field(default: Any, help_text: str, *, may_change: bool = False) -> Any:
 class DataConfig:
     """Which examples are read, and how training crops are made of them."""
 
-    dataset: str = _field("shapes", "dataset name")
+    dataset: str = _field(
+        "shapes", "its name, see docs/datasets.md; tfds:NAME is one of TFDS' catalogue"
+    )
     images_dir: str | None = _field(
         None, "folder dataset: directory of JPEG or PNG images", may_change=True
     )
