@@ -104,7 +104,9 @@ def import_tensorflow() -> None:
         try:
             import tensorflow as tf
 
-            tf.config.list_physical_devices()  # looks for GPUs, which is the second half of them
+            # Makes the devices ready, which is the second half of them, and has oneDNN say what it
+            # leaves to others.
+            tf.transpose(tf.zeros([1, 1], tf.uint8))
             imported = True
         finally:
             os.dup2(stderr, 2)
