@@ -29,7 +29,7 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
     raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}.{hint}")
 
 
-def _field(default: Any, help_text: str, *, may_change: bool = False) -> Any:
+def option(default: Any, help_text: str, *, may_change: bool = False) -> Any:
     """A field with its help text; `may_change`: a resumed run may have another value."""
     metadata = {"help": help_text, "may_change": may_change}
     return dataclasses.field(default=default, metadata=metadata)
@@ -39,77 +39,87 @@ def _field(default: Any, help_text: str, *, may_change: bool = False) -> Any:
 class DataConfig:
     """Which examples are read, and how training crops are made of them."""
 
-    dataset: str = _field(
+    dataset: str = option(
         "shapes", "its name, see docs/datasets.md; tfds:NAME is one of TFDS' catalogue"
     )
-    images_dir: str | None = _field(
+    images_dir: str | None = option(
         None, "folder dataset: directory of JPEG or PNG images", may_change=True
     )
-    labels_dir: str | None = _field(
+    labels_dir: str | None = option(
         None,
         "folder dataset: directory of PNG labels with the images' file stems",
         may_change=True,
     )
-    val_images_dir: str | None = _field(
+    val_images_dir: str | None = option(
         None,
         "folder dataset: images of 'val', if they are in a directory of their own",
         may_change=True,
     )
-    val_labels_dir: str | None = _field(
+    val_labels_dir: str | None = option(
         None,
         "folder dataset: labels of 'val', if they are in a directory of their own",
         may_change=True,
     )
-    val_list: str | None = _field(
+    val_list: str | None = option(
         None,
         "folder dataset: text file naming the 'val' examples, a file stem a line",
         may_change=True,
     )
-    val_fraction: float = _field(
+    # ours
+    val_fraction: float = option(
         0.2, "folder dataset: share held out as 'val' where nothing else says which"
     )
-    class_names_file: str | None = _field(
+    class_names_file: str | None = option(
         None,
         "folder dataset: text file, a class name a line in label order; without it the classes"
         " are 0..largest label found",
         may_change=True,
     )
-    ignore_label: int = _field(255, "folder dataset: label value of pixels without a class")
-    num_examples: int = _field(
+    ignore_label: int = option(255, "folder dataset: label value of pixels without a class")
+    # ours
+    num_examples: int = option(
         600, "shapes dataset: images drawn for 'train'; 'val' gets a quarter of that"
     )
-    train_split: str = _field("train", "split to train on")
-    crop_size: int = _field(513, "side of the square training crop, pixels")
-    batch_size: int = _field(16, "global batch size, over all replicas")
-    augmentations: tuple[str, ...] = _field(
+    train_split: str = option("train", "split to train on")
+    # paper: DeepLabv3+ Sec. 4
+    crop_size: int = option(513, "side of the square training crop, pixels")
+    # cited: DeepLabv3 Sec. 4.1
+    batch_size: int = option(16, "global batch size, over all replicas")
+    augmentations: tuple[str, ...] = option(
         ("random_scale", "random_crop", "random_flip"), "augmentations, in this order"
     )
-    scale_range: tuple[float, float] = _field(
+    # paper: both, DeepLabv3+ by citation
+    scale_range: tuple[float, float] = option(
         (0.5, 2.0), "smallest and largest factor of random_scale and random_short_side"
     )
-    scale_step: float = _field(0.25, "random_scale draws multiples of this; 0: continuous")
-    on_bad_example: Literal["fail", "skip"] = _field(
+    # code: DeepLab's
+    scale_step: float = option(0.25, "random_scale draws multiples of this; 0: continuous")
+    on_bad_example: Literal["fail", "skip"] = option(
         "fail",
         "an unreadable training example ends the run, or another stands in for it",
         may_change=True,
     )
-    base_size: int = _field(
+    # code: FastFCN's
+    base_size: int = option(
         520, "random_short_side: the shorter side becomes scale_range times this, pixels"
     )
-    pad_color: float = _field(
+    # code: DeepLab's mean pixel
+    pad_color: float = option(
         127.5, "grey, 0..255, of what random_crop and random_rotation add to an image"
     )
-    pad_label: int | None = _field(
+    pad_label: int | None = option(
         None, "class of what random_crop and random_rotation add to a label; none: void"
     )
-    color_jitter: float = _field(
+    # ours
+    color_jitter: float = option(
         0.25, "random_color: by how much brightness, contrast, saturation may change, 0..1"
     )
-    resize_min_side: int = _field(513, "resize_to_range: the shorter side, pixels")
-    resize_max_side: int | None = _field(
+    # code: DeepLab's, for ADE20K
+    resize_min_side: int = option(513, "resize_to_range: the shorter side, pixels")
+    resize_max_side: int | None = option(
         513, "resize_to_range: no longer side than this, whatever the shorter becomes; none: any"
     )
-    resize_factor: int | None = _field(
+    resize_factor: int | None = option(
         16, "resize_to_range: both sides become multiples of this, plus 1; none: any"
     )
 
@@ -126,7 +136,7 @@ class DataConfig:
             )
         if self.scale_step < 0:
             raise ValueError(f"data.scale_step must not be negative; got {self.scale_step}.")
-        if round(low * self.base_size) < 1:
+        if int(low * self.base_size) < 1:
             raise ValueError(
                 "data.base_size times the smallest of data.scale_range must be at least 1 pixel;"
                 f" got {self.base_size} and {low}."
@@ -156,52 +166,58 @@ class DataConfig:
 class TrainConfig:
     """How the weights are fitted. Exactly one of `steps` and `epochs` is set."""
 
-    steps: int | None = _field(None, "length of training in optimizer steps")
-    epochs: float | None = _field(None, "length of training in passes over the split")
-    base_lr: float = _field(0.007, "learning rate at step 0")
-    poly_power: float = _field(0.9, "power of the poly schedule base_lr * (1 - step/steps)^power")
-    end_lr: float = _field(0.0, "learning rate that the poly schedule ends at")
-    decay_steps: int | None = _field(
+    steps: int | None = option(None, "length of training in optimizer steps")
+    epochs: float | None = option(None, "length of training in passes over the split")
+    # paper: DeepLabv3+ Sec. 4
+    base_lr: float = option(0.007, "learning rate at step 0")
+    # paper: FastFCN Sec. 4.1; DeepLabv3+ by citation
+    poly_power: float = option(0.9, "power of the poly schedule base_lr * (1 - step/steps)^power")
+    end_lr: float = option(0.0, "learning rate that the poly schedule ends at")
+    decay_steps: int | None = option(
         None, "length of the poly schedule; none: the steps after the slow start"
     )
-    slow_start_steps: int = _field(0, "steps before the poly schedule begins")
-    slow_start_lr: float = _field(1e-4, "learning rate of the slow start")
-    burn_in: Literal["constant", "linear"] = _field(
+    slow_start_steps: int = option(0, "steps before the poly schedule begins")
+    # code: DeepLab's
+    slow_start_lr: float = option(1e-4, "learning rate of the slow start")
+    burn_in: Literal["constant", "linear"] = option(
         "constant", "slow start at slow_start_lr, or rising from it to base_lr"
     )
-    momentum: float = _field(0.9, "momentum of SGD")
-    weight_decay: float = _field(4e-5, "factor of the L2 term sum(w^2) / 2")
-    weight_decay_on: Literal["kernels", "all"] = _field(
+    # paper: FastFCN Sec. 4.1; code: DeepLab's
+    momentum: float = option(0.9, "momentum of SGD")
+    # code: DeepLab's
+    weight_decay: float = option(4e-5, "factor of the L2 term sum(w^2) / 2")
+    weight_decay_on: Literal["kernels", "all"] = option(
         "kernels",
         "kernels: convolution kernels without the depthwise ones (DeepLab's code);"
         " all: every parameter (FastFCN's code)",
     )
-    lr_multipliers: tuple[tuple[str, float], ...] = _field(
+    lr_multipliers: tuple[tuple[str, float], ...] = option(
         (), "rate factors by prefix of layer/weight, e.g. decoder_:10,logits/bias:2"
     )
-    loss: str = _field("cross_entropy", "loss of a pixel")
-    class_weights: tuple[float, ...] = _field(
+    loss: str = option("cross_entropy", "loss of a pixel")
+    class_weights: tuple[float, ...] = option(
         (), "factor of the loss of each class's pixels; default: 1"
     )
-    top_k_percent_pixels: float = _field(
+    top_k_percent_pixels: float = option(
         1.0, "hard example mining: share of the pixels, in 0..1, whose loss counts, the largest"
     )
-    hard_example_mining_step: int = _field(
+    hard_example_mining_step: int = option(
         0, "hard example mining: steps in which that share falls from 1; 0: at once"
     )
-    loss_normalization: Literal["global", "replica"] = _field(
+    loss_normalization: Literal["global", "replica"] = option(
         "global", "mean over the valid pixels of the global batch, or of each replica's part"
     )
-    seed: int = _field(1, "seed of initial weights, order, augmentation and dropout")
-    devices: tuple[str, ...] = _field(
+    seed: int = option(1, "seed of initial weights, order, augmentation and dropout")
+    devices: tuple[str, ...] = option(
         (),
         "devices to train on, e.g. GPU:0,GPU:1; default: every GPU, else the CPU",
         may_change=True,
     )
-    log_every: int = _field(20, "steps between two rows of metrics.csv", may_change=True)
-    save_every: int = _field(500, "steps between two checkpoints", may_change=True)
-    eval_every: int = _field(1000, "steps between two evaluations", may_change=True)
-    max_to_keep: int = _field(3, "checkpoints kept, besides the best one", may_change=True)
+    # ours: this and the three after it
+    log_every: int = option(20, "steps between two rows of metrics.csv", may_change=True)
+    save_every: int = option(500, "steps between two checkpoints", may_change=True)
+    eval_every: int = option(1000, "steps between two evaluations", may_change=True)
+    max_to_keep: int = option(3, "checkpoints kept, besides the best one", may_change=True)
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -262,36 +278,38 @@ class TrainConfig:
 class EvalConfig:
     """How predictions are made and scored."""
 
-    split: str = _field("val", "split to evaluate", may_change=True)
-    scales: tuple[float, ...] = _field(
+    split: str = option("val", "split to evaluate", may_change=True)
+    scales: tuple[float, ...] = option(
         (1.0,), "image scales whose predictions are joined", may_change=True
     )
-    flip: bool = _field(False, "join with the left-right flipped image's too", may_change=True)
-    protocol: Literal["whole_image", "sliding_window"] = _field(
+    flip: bool = option(False, "join with the left-right flipped image's too", may_change=True)
+    protocol: Literal["whole_image", "sliding_window"] = option(
         "whole_image",
         "whole_image: the image at its own size, probabilities averaged (DeepLab's code);"
         " sliding_window: windows of a resized image, exponentials of logits summed (FastFCN's)",
         may_change=True,
     )
-    pad_size: tuple[int, int] | None = _field(
+    pad_size: tuple[int, int] | None = option(
         None,
         "whole_image: height and width that images are padded to, as DeepLab's code does; 513,513"
         " for PASCAL VOC, 1025,2049 for Cityscapes; default: none",
         may_change=True,
     )
-    base_size: int = _field(
+    # code: FastFCN's
+    base_size: int = option(
         520, "sliding_window: longer side of the image at scale 1, pixels", may_change=True
     )
-    crop_size: int = _field(480, "sliding_window: side of the windows, pixels", may_change=True)
-    output_stride: int | None = _field(
+    # paper: FastFCN Sec. 4.1
+    crop_size: int = option(480, "sliding_window: side of the windows, pixels", may_change=True)
+    output_stride: int | None = option(
         None,
         "output stride to evaluate at; default: the model's, which training always uses",
         may_change=True,
     )
-    excluded_classes: tuple[int, ...] = _field(
+    excluded_classes: tuple[int, ...] = option(
         (), "classes left out of the mean IoU", may_change=True
     )
-    absent_classes: Literal["exclude", "zero"] = _field(
+    absent_classes: Literal["exclude", "zero"] = option(
         "exclude",
         "classes in neither labels nor predictions: left out of the mean IoU, or counted as 0",
         may_change=True,

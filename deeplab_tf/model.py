@@ -6,11 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from deeplab_tf.config import LossFn
-
-
-def _field(default: Any, help_text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help_text})
+from deeplab_tf.config import LossFn, option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,39 +15,39 @@ class DeepLabV3Plus:
 
     kind: ClassVar[str] = "deeplabv3plus"
 
-    backbone: str = _field("mobilenet_v2", "feature extractor")
-    output_stride: Literal[8, 16, 32] = _field(
+    backbone: str = option("mobilenet_v2", "feature extractor")
+    output_stride: Literal[8, 16, 32] = option(
         16, "input pixels per pixel of the encoder's output; not part of the weights"
     )
-    atrous_rates: tuple[int, ...] | None = _field(
+    atrous_rates: tuple[int, ...] | None = option(
         None,
         "rates of ASPP's 3x3 branches; none: (6, 12, 18) * 16 / output_stride; (): no branches",
     )
-    multi_grid: tuple[int, int, int] | None = _field(
+    multi_grid: tuple[int, int, int] | None = option(
         None,
         "factors of the rates at the backbone's end; none: the released, (1, 2, 4) in ResNet",
     )
-    image_pooling: bool = _field(True, "ASPP has the image-pooling branch")
-    aspp_channels: int = _field(256, "filters of ASPP's branches and projection")
-    decoder: bool = _field(True, "the decoder of Fig. 2; without it DeepLabv3")
-    low_level_channels: int = _field(48, "channels of the reduced low-level features (Tab. 1)")
-    decoder_features: tuple[Literal["conv3", "conv2"], ...] = _field(
+    image_pooling: bool = option(True, "ASPP has the image-pooling branch")
+    aspp_channels: int = option(256, "filters of ASPP's branches and projection")
+    decoder: bool = option(True, "the decoder of Fig. 2; without it DeepLabv3")
+    low_level_channels: int = option(48, "channels of the reduced low-level features (Tab. 1)")
+    decoder_features: tuple[Literal["conv3", "conv2"], ...] = option(
         ("conv2",),
         "backbone features the decoder reads; conv3,conv2: gradually, each by 2 (Tab. 2)",
     )
-    decoder_convs: tuple[tuple[int, int], ...] = _field(
+    decoder_convs: tuple[tuple[int, int], ...] = option(
         ((3, 256), (3, 256)), "kernel size and filters of the decoder's convolutions (Tab. 2)"
     )
-    separable: bool = _field(True, "atrous separable convolutions in ASPP and decoder (Tab. 5)")
-    decoder_separable: bool | None = _field(None, "the same for the decoder alone; none: as ASPP")
-    dropout: float = _field(0.1, "share of the encoder's output dropped in training (code)")
-    upsample_logits: bool = _field(
+    separable: bool = option(True, "atrous separable convolutions in ASPP and decoder (Tab. 5)")
+    decoder_separable: bool | None = option(None, "the same for the decoder alone; none: as ASPP")
+    dropout: float = option(0.1, "share of the encoder's output dropped in training (code)")
+    upsample_logits: bool = option(
         True, "train on logits at the image's size; false: on the labels nearest to smaller ones"
     )
-    fine_tune_batch_norm: bool = _field(
+    fine_tune_batch_norm: bool = option(
         True, "train with batch statistics; false: with the moving ones, for small batches"
     )
-    batch_norm_momentum: float | None = _field(
+    batch_norm_momentum: float | None = option(
         None,
         "momentum of the moving statistics; none: the released code's (0.9997 in the head, which"
         " needs tens of thousands of steps)",

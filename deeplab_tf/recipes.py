@@ -9,6 +9,7 @@ import dataclasses
 
 from deeplab_tf.config import DataConfig, EvalConfig, Recipe, TrainConfig
 from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.released import CITYSCAPES_SCALES, VOC_SCALES
 
 # A small network and the embedded dataset: minutes on a laptop. Every number is ours.
 _QUICKSTART = Recipe(
@@ -56,8 +57,6 @@ _FINETUNE = Recipe(
     eval=EvalConfig(split="val"),
 )
 
-_VOC_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # code: of the rows 'MS' in Tab. 3 and 5
-_CITYSCAPES_SCALES = (0.75, 1.0, 1.25)  # code: the model zoo's
 _TRAIN = {
     "base_lr": 0.007,  # paper: Sec. 4
     "poly_power": 0.9,  # cited: Chen et al. 2017 (DeepLabv3), Sec. 4.1
@@ -110,7 +109,7 @@ def _voc(
       best_evaluation: 'eval OS' 8, 'MS' and 'Flip'. It is trained as the row without: a trained
         workdir gives both, by --eval.output_stride, --eval.scales and --eval.flip of evaluate.py.
     """
-    evaluation = {"output_stride": 8, "scales": _VOC_SCALES, "flip": True}
+    evaluation = {"output_stride": 8, "scales": VOC_SCALES, "flip": True}
     return _recipe(
         DeepLabV3Plus(
             backbone=backbone, output_stride=output_stride, decoder=decoder, separable=separable
@@ -148,7 +147,7 @@ def _cityscapes(
       image_pooling: the column 'Image-Level'.
       best_evaluation: at output stride 8, three scales and flipped, as in the model zoo (code).
     """
-    evaluation = {"output_stride": 8, "scales": _CITYSCAPES_SCALES, "flip": True}
+    evaluation = {"output_stride": 8, "scales": CITYSCAPES_SCALES, "flip": True}
     return _recipe(
         DeepLabV3Plus(
             backbone=backbone,

@@ -10,8 +10,8 @@ import dataclasses
 
 from deeplab_tf.model import DeepLabV3Plus
 
-_VOC_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # code: eval.py's example for PASCAL VOC
-_CITYSCAPES_SCALES = (0.75, 1.0, 1.25)  # code: the model zoo's table
+VOC_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # code: eval.py's example for PASCAL VOC
+CITYSCAPES_SCALES = (0.75, 1.0, 1.25)  # code: the model zoo's table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ _CITYSCAPES = {
 }
 # code: images and labels are resized to image_size; eval here takes them at their own size.
 _ADE20K = {"dataset": "ade20k", "num_classes": 151, "extra_class": True}
-_MS = {"scales": _VOC_SCALES, "flip": True, "output_stride": 8}
-_CITYSCAPES_MS = {"scales": _CITYSCAPES_SCALES, "flip": True, "output_stride": 8}
+_MS = {"scales": VOC_SCALES, "flip": True, "output_stride": 8}
+_CITYSCAPES_MS = {"scales": CITYSCAPES_SCALES, "flip": True, "output_stride": 8}
 
 # Left out, since their networks are not of these two papers: MobileNetV3, EdgeTPU and those with
 # a dense prediction cell.

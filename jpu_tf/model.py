@@ -6,11 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from deeplab_tf.config import LossFn
-
-
-def _field(default: Any, help_text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help_text})
+from deeplab_tf.config import LossFn, option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,47 +15,47 @@ class FastFCN:
 
     kind: ClassVar[str] = "fastfcn"
 
-    backbone: str = _field("resnet50_deep_stem", "feature extractor")
-    upsampler: Literal["none", "bilinear", "fpn", "jpu", "jpu_x"] = _field(
+    backbone: str = option("resnet50_deep_stem", "feature extractor")
+    upsampler: Literal["none", "bilinear", "fpn", "jpu", "jpu_x"] = option(
         "jpu", "how the backbone's features get to stride 8 (Tab. 1); none: by output_stride alone"
     )
-    upsampler_channels: int | None = _field(
+    upsampler_channels: int | None = option(
         None, "filters of the upsampler; none: the released 512 (JPU), 256 (FPN)"
     )
-    jpu_final_conv: bool = _field(
+    jpu_final_conv: bool = option(
         False, "JPU ends in a convolution block (Fig. 4c); the released networks' does not"
     )
-    head: Literal["encoding", "aspp", "psp", "fcn", "deeplab"] = _field(
+    head: Literal["encoding", "aspp", "psp", "fcn", "deeplab"] = option(
         "encoding", "what classifies (Tab. 1); deeplab: ASPP and decoder of DeepLabv3+"
     )
-    head_channels: int | None = _field(
+    head_channels: int | None = option(
         None, "filters of the head; none: the released 512, in ASPP 256"
     )
-    head_kernel_size: Literal[1, 3] | None = _field(
+    head_kernel_size: Literal[1, 3] | None = option(
         None, "of the encoding head's first convolution; none: the released 1 after JPU, else 3"
     )
-    head_lateral: bool = _field(
+    head_lateral: bool = option(
         False, "the encoding head reads conv3 and conv4 too; for dilated backbones (code)"
     )
-    output_stride: Literal[8, 16, 32] | None = _field(
+    output_stride: Literal[8, 16, 32] | None = option(
         None,
         "input pixels per pixel of the backbone's output; not part of the weights; none: 32 before"
         " an upsampler, 8 without",
     )
-    aux_weight: float = _field(0.2, "weight of the auxiliary head's loss (code); 0: no such head")
-    se_weight: float | None = _field(
+    aux_weight: float = option(0.2, "weight of the auxiliary head's loss (code); 0: no such head")
+    se_weight: float | None = option(
         None,
         "weight of the semantic encoding loss, which the encoding head alone has; none: the"
         " released 0.2 there; 0: no such output",
     )
-    dropout: float = _field(0.1, "share of channels dropped before the classifier (code)")
-    aspp_dropout: float = _field(
+    dropout: float = option(0.1, "share of channels dropped before the classifier (code)")
+    aspp_dropout: float = option(
         0.5, "share of channels dropped after the ASPP head's projection (code)"
     )
-    fine_tune_batch_norm: bool = _field(
+    fine_tune_batch_norm: bool = option(
         True, "train with batch statistics; false: with the moving ones, for small batches"
     )
-    batch_norm_momentum: float | None = _field(
+    batch_norm_momentum: float | None = option(
         None, "momentum of the moving statistics; none: the released 0.9, the backbone's own in it"
     )
 
@@ -149,7 +145,7 @@ class FastFCN:
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2; got {num_classes}.")
         norm = NormConfig(
-            momentum=0.9 if self.batch_norm_momentum is None else self.batch_norm_momentum,
+            momentum=0.9 if self.batch_norm_momentum is None else self.batch_norm_momentum,  # code
             epsilon=1e-5,  # code
             use_batch_statistics=self.fine_tune_batch_norm,
         )

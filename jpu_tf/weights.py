@@ -184,13 +184,12 @@ def recognise(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Any], in
             f" {_first(name for name in shapes if name.startswith('head.'))}."
         )
     upsampler = next((name for sign, name in _UPSAMPLER_SIGNS if sign in shapes), "none")
-    arguments |= {
-        "upsampler": upsampler,
-        "head": head,
-        "aux_weight": 0.2 if "auxlayer.conv5.0.weight" in shapes else 0.0,
-    }
+    arguments |= {"upsampler": upsampler, "head": head}
+    if "auxlayer.conv5.0.weight" not in shapes:
+        arguments["aux_weight"] = 0.0
     if head == "encoding":
-        arguments["se_weight"] = 0.2 if "head.encmodule.selayer.weight" in shapes else 0.0
+        if "head.encmodule.selayer.weight" not in shapes:
+            arguments["se_weight"] = 0.0
         arguments["head_lateral"] = "head.fusion.0.weight" in shapes
         if "head.conv5.0.weight" in shapes:
             arguments["head_kernel_size"] = shapes["head.conv5.0.weight"][-1]

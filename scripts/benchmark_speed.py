@@ -127,7 +127,7 @@ def _training_step(config: ModelConfig, model: Any) -> Callable[[Any], Any]:
             learning_rate=tf.constant(0.0),  # on noise, weights would soon be no numbers
             factors=[1.0] * len(model.trainable_variables),
             decayed=decayed,
-            weight_decay=4e-5,
+            weight_decay=4e-5,  # code
         )
 
     return step

@@ -6,9 +6,7 @@ import dataclasses
 
 from deeplab_tf.config import ModelConfig
 from deeplab_tf.model import DeepLabV3Plus
-
-# code: what the figures of the multi-scale rows are made of
-_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+from deeplab_tf.released import VOC_SCALES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +54,7 @@ def _deeplab(
             decoder="Decoder" in ticked,
             separable="SC" in ticked,
         ),
-        scales=_SCALES if "MS" in ticked else (1.0,),
+        scales=VOC_SCALES if "MS" in ticked else (1.0,),
         flip="Flip" in ticked,
         mean_iou=mean_iou,
         multiply_adds=multiply_adds,

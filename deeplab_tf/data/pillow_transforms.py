@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from deeplab_tf.config import DataConfig
 from deeplab_tf.data import pillow_ops
-from deeplab_tf.data.transforms import crop_corner, pad_crop, void
+from deeplab_tf.data.transforms import crop_part, void
 
 _Pair = tuple[tf.Tensor, tf.Tensor]
 
@@ -105,9 +105,9 @@ def short_side_and_crop(
       (image, label) that the two in turn would have made.
     """
     size = _drawn_size(tf.shape(label), seeds[0], data)
-    window = crop_corner(size, seeds[1], data.crop_size), tf.minimum(size, data.crop_size)
-    image, label = resize(image, label, size, window)
-    return pad_crop(image, label, data=data, ignore_label=ignore_label)
+    return crop_part(
+        lambda window: resize(image, label, size, window), size, seeds[1], data, ignore_label
+    )
 
 
 def center_crop(
@@ -142,14 +142,13 @@ def random_rotation(
       (image, label), the image in bytes.
     """
     degrees = tf.random.stateless_uniform([], seed, -_MOST_DEGREES, _MOST_DEGREES)
-    turned, label = pillow_ops.rotate(
+    return pillow_ops.rotate(
         _to_bytes(image),
         label,
         degrees,
         color=int(data.pad_color),
         void=void(data, ignore_label),
     )
-    return turned, label
 
 
 def random_blur(

@@ -194,7 +194,7 @@ def _readable(
         last = tf.data.Dataset.range(_ATTEMPTS - 1, _ATTEMPTS).map(attempt)
         return attempts.concatenate(last).take(1)
 
-    def note(*bad: np.ndarray) -> np.int64:
+    def note(bad: np.ndarray) -> np.int64:
         if skipped is not None:
             skipped.update(map(int, bad))
         return np.int64(0)
@@ -202,7 +202,7 @@ def _readable(
     def noted(element, number, example):
         def note_all():
             bad = tf.map_fn(lambda i: index_of(element, i), tf.range(number))
-            return tf.numpy_function(lambda b: note(*b), [bad], tf.int64)
+            return tf.numpy_function(note, [bad], tf.int64)
 
         with tf.control_dependencies(
             [tf.cond(number > 0, note_all, lambda: tf.constant(0, tf.int64))]

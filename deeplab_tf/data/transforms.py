@@ -11,6 +11,7 @@ random_flip; FastFCN's is in `pillow_transforms`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -191,9 +192,9 @@ def scale_and_crop(
       (image, label) that the two in turn would have made.
     """
     size = _scaled_size(tf.shape(label), _drawn_scale(seeds[0], data))
-    window = crop_corner(size, seeds[1], data.crop_size), tf.minimum(size, data.crop_size)
-    image, label = _resize(image, label, size, window)
-    return pad_crop(image, label, data=data, ignore_label=ignore_label)
+    return crop_part(
+        lambda window: _resize(image, label, size, window), size, seeds[1], data, ignore_label
+    )
 
 
 def random_crop(
@@ -211,24 +212,36 @@ def random_crop(
     Returns:
       (image, label), both square.
     """
-    corner = crop_corner(tf.shape(label), seed, data.crop_size)
-    shape = tf.minimum(tf.shape(label), data.crop_size)
-    image, label = crop_at(image, label, corner, shape)
-    return pad_crop(image, label, data=data, ignore_label=ignore_label)
+    return crop_part(
+        lambda window: crop_at(image, label, *window), tf.shape(label), seed, data, ignore_label
+    )
 
 
-def crop_corner(size: tf.Tensor, seed: tf.Tensor, crop_size: int) -> tf.Tensor:
-    """Where the crop of an image of `size` begins; int32 [2] of (H, W), of (row, column)."""
-    places = tf.cast(tf.maximum(size - crop_size, 0) + 1, tf.uint32)
-    drawn = tf.random.stateless_uniform([2], seed, None, None, tf.uint32) % places
-    return tf.cast(drawn, tf.int32)
+def crop_part(
+    part: Callable[[Window], _Pair],
+    size: tf.Tensor,
+    seed: tf.Tensor,
+    data: DataConfig,
+    ignore_label: int,
+) -> _Pair:
+    """The random crop of an image of which a part can be made alone.
 
+    Args:
+      part: window -> (image, label) of it.
+      size: int32 [2], (H, W) of the whole.
+      seed: int32 [2]; where the crop begins is a function of it.
+      data: as for `random_crop`.
+      ignore_label: likewise.
 
-def pad_crop(image: tf.Tensor, label: tf.Tensor, *, data: DataConfig, ignore_label: int) -> _Pair:
-    """`pad_to` data.crop_size of what is no larger, with the colour and class of `data`."""
+    Returns:
+      (image, label), both square.
+    """
+    places = tf.cast(tf.maximum(size - data.crop_size, 0) + 1, tf.uint32)
+    corner = tf.random.stateless_uniform([2], seed, None, None, tf.uint32) % places
+    image, label = part((tf.cast(corner, tf.int32), tf.minimum(size, data.crop_size)))
     image, label = pad_to(image, label, data.crop_size, data.pad_color, void(data, ignore_label))
-    size = [data.crop_size, data.crop_size]
-    return tf.ensure_shape(image, [*size, 3]), tf.ensure_shape(label, size)
+    square = [data.crop_size, data.crop_size]
+    return tf.ensure_shape(image, [*square, 3]), tf.ensure_shape(label, square)
 
 
 def void(data: DataConfig, ignore_label: int) -> int:

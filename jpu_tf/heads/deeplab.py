@@ -33,7 +33,7 @@ def deeplab_head(
     x = aspp(
         x,
         channels=channels,
-        atrous_rates=(12, 24, 36),  # DeepLabv3+ Sec. 4.1, for output stride 8
+        atrous_rates=(12, 24, 36),  # paper: DeepLabv3+ Sec. 4.1, for output stride 8
         separable=True,
         dropout=options.dropout,
         norm=norm,
