@@ -76,6 +76,7 @@ def test_json_that_does_not_fit_says_what(old, new, message):
         (TrainConfig, {"steps": 1, "base_lr": -1.0}, "train.base_lr must not be negative"),
         (TrainConfig, {"steps": 9, "end_lr": -0.1}, "train.end_lr must not be negative"),
         (TrainConfig, {"steps": 9, "slow_start_lr": -0.1}, "train.slow_start_lr must not be neg"),
+        (DataConfig, {"base_size": 1, "scale_range": (0.6, 2.0)}, "data.base_size times the"),
         (TrainConfig, {"steps": 9, "slow_start_steps": -1}, "train.slow_start_steps must not be"),
         (TrainConfig, {"steps": 9, "decay_steps": 0}, "train.decay_steps must be at least 1"),
         (TrainConfig, {"steps": 9, "class_weights": (1.0, -1.0)}, "class_weights must not be neg"),
