@@ -17,7 +17,7 @@ import numpy as np
 
 # ours: ResNet-101 with its optimizer has 0.1 MB and 34,000; a hostile file ends within a second.
 MAX_PICKLE_BYTES = 8 << 20
-_MAX_INSTRUCTIONS = 200_000
+_MAX_INSTRUCTIONS = 100_000
 
 _MAX_RANK = 8  # ours: checking a shape takes time; weights have at most 5 dimensions
 _INT64 = range(-(2**63), 2**63)
