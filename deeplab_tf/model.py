@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from deeplab_tf.config import LossFn, option
+from deeplab_tf.recipe.options import LossFn, option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class DeepLabV3Plus:
         from deeplab_tf.backbones import build_backbone
         from deeplab_tf.decoder import deeplab_decoder
         from deeplab_tf.layers import NormConfig, ResizeLike, classifier
-        from deeplab_tf.normalization import full_precision
+        from deeplab_tf.layers.normalization import full_precision
 
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2; got {num_classes}.")

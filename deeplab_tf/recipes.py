@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from deeplab_tf.config import DataConfig, EvalConfig, Recipe, TrainConfig
+from deeplab_tf.recipe.options import DataConfig, EvalConfig, Recipe, TrainConfig
 from deeplab_tf.model import DeepLabV3Plus
 from deeplab_tf.released import CITYSCAPES_SCALES, VOC_SCALES
 

@@ -7,7 +7,7 @@ import math
 import keras
 
 from deeplab_tf.layers import NormConfig, batch_norm, conv, depthwise_conv, relu
-from deeplab_tf.normalization import full_precision
+from deeplab_tf.layers.normalization import full_precision
 
 
 def fan_in_uniform(fan_in: int) -> keras.initializers.Initializer:

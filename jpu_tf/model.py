@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from deeplab_tf.config import LossFn, option
+from deeplab_tf.recipe.options import LossFn, option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,9 +136,9 @@ class FastFCN:
         import keras
 
         from deeplab_tf.backbones import build_backbone
-        from deeplab_tf.config import lookup
+        from deeplab_tf.recipe.options import lookup
         from deeplab_tf.layers import NormConfig, ResizeLike
-        from deeplab_tf.normalization import full_precision
+        from deeplab_tf.layers.normalization import full_precision
         from jpu_tf.heads import HEADS, HeadOptions, fcn_head
         from jpu_tf.upsamplers import UPSAMPLERS
 

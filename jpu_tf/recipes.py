@@ -5,7 +5,7 @@ All but the quickstart start from ImageNet weights of the backbone, which --init
 
 from __future__ import annotations
 
-from deeplab_tf.config import DataConfig, EvalConfig, Recipe, TrainConfig
+from deeplab_tf.recipe.options import DataConfig, EvalConfig, Recipe, TrainConfig
 from jpu_tf.model import FastFCN
 
 # A small network and the embedded dataset, minutes on a laptop, by the protocol of the paper's

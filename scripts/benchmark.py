@@ -17,7 +17,8 @@ import cli
 import zoo
 from absl import flags
 
-from deeplab_tf import config, recipe_flags
+from deeplab_tf.recipe import options as config
+from deeplab_tf.recipe import flags as recipe_flags
 
 _TABLE = flags.DEFINE_enum(
     "table",

@@ -112,7 +112,7 @@ def _measure(group: Sequence[Row], batch_size: int, rounds: int) -> list[tuple[i
     import keras
     import numpy as np
 
-    from deeplab_tf.multiply_adds import multiply_adds
+    from deeplab_tf.layers.multiply_adds import multiply_adds
 
     image = np.random.default_rng(0).uniform(0, 255, (batch_size, *IMAGE_SIZE, 3))
     image = keras.ops.convert_to_tensor(image.astype("float32"))

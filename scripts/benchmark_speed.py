@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deeplab_tf.config import ModelConfig
+from deeplab_tf.recipe.options import ModelConfig
 
 _ROUND_SECONDS = 1.0  # ours: long against the clock and the start of a call
 _WARM_UP_CALLS = 3  # ours: the first one traces, the second may still choose algorithms
@@ -65,7 +65,7 @@ def measure(
     import keras
     import tensorflow as tf
 
-    from deeplab_tf.multiply_adds import multiply_adds
+    from deeplab_tf.layers.multiply_adds import multiply_adds
 
     keras.utils.set_random_seed(0)
     trained = config.build(num_classes, auxiliary=True)
@@ -110,7 +110,9 @@ def measure(
 def _training_step(config: ModelConfig, model: Any) -> Callable[[Any], Any]:
     import tensorflow as tf
 
-    from deeplab_tf import losses, optimization, training
+    from deeplab_tf.training import losses
+    from deeplab_tf.training import optimizers as optimization
+    from deeplab_tf.training import loop as training
 
     pixel_loss = functools.partial(losses.LOSSES["cross_entropy"], ignore_label=_IGNORE_LABEL)
     output_losses = config.losses(pixel_loss)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from deeplab_tf.config import ModelConfig
+from deeplab_tf.recipe.options import ModelConfig
 from deeplab_tf.model import DeepLabV3Plus
 from deeplab_tf.released import VOC_SCALES
 
@@ -176,7 +176,7 @@ def _counts(table: Table) -> list[tuple[float, float]]:
     """Billions of multiply-adds of each row: the true count, the paper's way."""
     import keras
 
-    from deeplab_tf.multiply_adds import multiply_adds
+    from deeplab_tf.layers.multiply_adds import multiply_adds
 
     found = {}
     for config in dict.fromkeys(row.model for row in table.rows):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import cli
 from absl import flags
 
-from deeplab_tf import config, recipe_flags
+from deeplab_tf.recipe import options as config
+from deeplab_tf.recipe import flags as recipe_flags
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
 recipe_flags.define_section("data", config.DataConfig)
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> None:
     cli.import_tensorflow()
     from deeplab_tf.data import open_dataset
     from deeplab_tf.data.check import check_dataset
-    from deeplab_tf.run_log import Progress
+    from deeplab_tf.training.run_log import Progress
 
     dataset = open_dataset(data, _DATA_DIR.value)
     progress = Progress("checking", sum(map(len, dataset.sources.values())))

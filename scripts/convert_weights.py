@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import cli
 from absl import flags
 
-from deeplab_tf.config import DataConfig, EvalConfig, ModelConfig, Recipe, TrainConfig, lookup
+from deeplab_tf.recipe.options import DataConfig, EvalConfig, ModelConfig, Recipe, TrainConfig, lookup
 
 if TYPE_CHECKING:
     import keras
 
-    from deeplab_tf.data.spec import DatasetSpec
+    from deeplab_tf.recipe.dataset_spec import DatasetSpec
     from deeplab_tf.released import Released
 
 _SOURCE = flags.DEFINE_enum(
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     if os.path.exists(_OUTPUT.value) and os.listdir(_OUTPUT.value):
         raise ValueError(f"{_OUTPUT.value} is not empty; choose another --output or remove it.")
     cli.import_tensorflow()
-    from deeplab_tf import checkpoints
+    from deeplab_tf.training import checkpoints
 
     released = _released()
     network = _fastfcn() if _SOURCE.value == "fastfcn" else _deeplab(released)
@@ -161,7 +161,7 @@ def _without_first_class(config: ModelConfig, model: keras.Model) -> keras.Model
 def _spec(num_classes: int, released: Released | None) -> DatasetSpec:
     """The classes of the network."""
     from deeplab_tf.data import RAW_DATASETS
-    from deeplab_tf.data.spec import DatasetSpec, bit_palette
+    from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 
     known = None if _NUM_CLASSES.value is not None or released is None else released.dataset
     name = _DATASET.value or known

@@ -14,10 +14,11 @@ import cli
 import trained
 from absl import flags
 
-from deeplab_tf import config, recipe_flags
+from deeplab_tf.recipe import options as config
+from deeplab_tf.recipe import flags as recipe_flags
 
 if TYPE_CHECKING:  # importing data imports TensorFlow
-    from deeplab_tf.data.spec import DatasetSpec
+    from deeplab_tf.recipe.dataset_spec import DatasetSpec
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
 recipe_flags.define_section("eval", config.EvalConfig)
@@ -43,9 +44,9 @@ def main(argv: list[str]) -> None:
     workdir = trained.workdir()
     cli.import_tensorflow()
     from deeplab_tf.data import open_dataset, pipeline
-    from deeplab_tf.evaluation import evaluate
-    from deeplab_tf.files import write_text
-    from deeplab_tf.run_log import Progress
+    from deeplab_tf.evaluation.evaluate import evaluate
+    from deeplab_tf.recipe.files import write_text
+    from deeplab_tf.training.run_log import Progress
 
     recipe = _recipe()
     dataset = open_dataset(recipe.data, _DATA_DIR.value)

@@ -22,7 +22,7 @@ def main(argv: list[str]) -> None:
     cli.require(workdir=trained.WORKDIR.value, output=_OUTPUT.value)
     cli.import_tensorflow()
     from deeplab_tf.export import EXPORTERS
-    from deeplab_tf.inference import at_trained_sizes
+    from deeplab_tf.evaluation.whole_image import at_trained_sizes
 
     how = trained.recipe().eval
     model = trained.model(how.output_stride)

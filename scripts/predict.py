@@ -14,12 +14,14 @@ import cli
 import trained
 from absl import flags
 
-from deeplab_tf import config, photos, recipe_flags
+from deeplab_tf.recipe import options as config
+from deeplab_tf.data import photos
+from deeplab_tf.recipe import flags as recipe_flags
 
 if TYPE_CHECKING:  # importing data imports TensorFlow
     import numpy as np
 
-    from deeplab_tf.data.spec import DatasetSpec
+    from deeplab_tf.recipe.dataset_spec import DatasetSpec
 
 _SAVED_MODEL = flags.DEFINE_string("saved_model", None, "written by export.py; or use --workdir")
 _IMAGES = flags.DEFINE_multi_string(
@@ -40,8 +42,8 @@ def main(argv: list[str]) -> None:
     cli.require(images=_IMAGES.value, output=_OUTPUT.value)
     outputs = photos.output_stems(photos.find_photos(_IMAGES.value), _OUTPUT.value)
     cli.import_tensorflow()
-    from deeplab_tf import visualization
-    from deeplab_tf.run_log import Progress
+    from deeplab_tf.pictures import visualization
+    from deeplab_tf.training.run_log import Progress
 
     label_map_of, spec = _saved_model() if trained.WORKDIR.value is None else _trained_model()
     legend = visualization.legend(spec.class_names, spec.palette)
@@ -70,7 +72,7 @@ _Predict = Callable[["np.ndarray"], "np.ndarray"]  # uint8 [H, W, 3] -> int32 [H
 
 
 def _trained_model() -> tuple[_Predict, DatasetSpec]:
-    from deeplab_tf.inference import make_predictor
+    from deeplab_tf.evaluation.whole_image import make_predictor
 
     options = _options(trained.recipe().eval)
     predictor = make_predictor(trained.model(options.output_stride), options)

@@ -12,7 +12,8 @@ import os
 import cli
 from absl import flags
 
-from deeplab_tf import config, recipe_flags
+from deeplab_tf.recipe import options as config
+from deeplab_tf.recipe import flags as recipe_flags
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
 _RAW_DIR = flags.DEFINE_string(
@@ -34,8 +35,8 @@ def main(argv: list[str]) -> None:
     import tensorflow_datasets as tfds
 
     from deeplab_tf.data import pipeline, prepare_dataset
-    from deeplab_tf.run_log import Progress
-    from deeplab_tf.visualization import save_picture
+    from deeplab_tf.training.run_log import Progress
+    from deeplab_tf.pictures.visualization import save_picture
 
     shown: dict[str, Progress] = {}
 

@@ -9,7 +9,8 @@ import cli
 import zoo
 from absl import flags
 
-from deeplab_tf import recipe_flags, recipe_json
+from deeplab_tf.recipe import flags as recipe_flags
+from deeplab_tf.recipe import as_json as recipe_json
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "where checkpoints, metrics and pictures go")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
@@ -34,7 +35,8 @@ def main(argv: list[str]) -> None:
     if _WORKDIR.value is None:
         raise ValueError("--workdir is missing: say where checkpoints and metrics shall go.")
     cli.import_tensorflow()
-    from deeplab_tf import checkpoints, training
+    from deeplab_tf.training import checkpoints
+    from deeplab_tf.training import loop as training
 
     init_model = None
     if _INIT_WEIGHTS.value is not None:

@@ -8,12 +8,12 @@ import cli
 import zoo
 from absl import flags
 
-from deeplab_tf.config import Recipe
+from deeplab_tf.recipe.options import Recipe
 
 if TYPE_CHECKING:  # importing data imports TensorFlow
     import keras
 
-    from deeplab_tf.data.spec import DatasetSpec
+    from deeplab_tf.recipe.dataset_spec import DatasetSpec
 
 WORKDIR = flags.DEFINE_string("workdir", None, "of a training run or of convert_weights.py")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, last, or the step of one")
@@ -36,21 +36,21 @@ def workdir() -> str:
 
 def recipe() -> Recipe:
     """What was trained; imports TensorFlow."""
-    from deeplab_tf import checkpoints
+    from deeplab_tf.training import checkpoints
 
     return checkpoints.load_recipe(workdir(), zoo.MODEL_CONFIGS)
 
 
 def spec() -> DatasetSpec:
     """The classes it was trained on; imports TensorFlow."""
-    from deeplab_tf import checkpoints
+    from deeplab_tf.training import checkpoints
 
     return checkpoints.load_spec(workdir())
 
 
 def model(output_stride: int | None) -> keras.Model:
     """The network with the weights that --checkpoint names; imports TensorFlow."""
-    from deeplab_tf import checkpoints
+    from deeplab_tf.training import checkpoints
 
     choice = _CHECKPOINT.value
     return checkpoints.load_model(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deeplab_tf import recipes as deeplab_recipes
-from deeplab_tf.config import ModelConfig, Recipe
+from deeplab_tf.recipe.options import ModelConfig, Recipe
 from deeplab_tf.model import DeepLabV3Plus
 from jpu_tf import recipes as jpu_recipes
 from jpu_tf.model import FastFCN

@@ -3,7 +3,7 @@ import pathlib
 import zoo
 from absl import flags
 
-from deeplab_tf import recipe_flags
+from deeplab_tf.recipe import flags as recipe_flags
 
 EXPECTED = pathlib.Path(__file__).parent / "expected" / "flags.txt"
 

@@ -15,37 +15,37 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS: list[dict[str, set[str]]] = [
     {
         "contracts": {
-            "deeplab_tf.config",
-            "deeplab_tf.recipe_flags",
-            "deeplab_tf.recipe_json",
-            "deeplab_tf.data.spec",
-            "deeplab_tf.files",
+            "deeplab_tf.recipe.options",
+            "deeplab_tf.recipe.flags",
+            "deeplab_tf.recipe.as_json",
+            "deeplab_tf.recipe.dataset_spec",
+            "deeplab_tf.recipe.files",
         },
     },
     {
         "network": {
-            "deeplab_tf.atrous",
+            "deeplab_tf.layers.atrous",
             "deeplab_tf.backbones",
             "deeplab_tf.layers",
-            "deeplab_tf.normalization",
+            "deeplab_tf.layers.normalization",
         },
-        "data": {"deeplab_tf.data", "deeplab_tf.photos", "deeplab_tf.picture_files"},
-        "losses": {"deeplab_tf.losses"},
-        "metrics": {"deeplab_tf.metrics"},
-        "optimization": {"deeplab_tf.optimization"},
-        "pictures": {"deeplab_tf.chart", "deeplab_tf.visualization"},
+        "data": {"deeplab_tf.data", "deeplab_tf.data.photos", "deeplab_tf.data.picture_files"},
+        "losses": {"deeplab_tf.training.losses"},
+        "metrics": {"deeplab_tf.evaluation.metrics"},
+        "optimization": {"deeplab_tf.training.optimizers"},
+        "pictures": {"deeplab_tf.pictures.chart", "deeplab_tf.pictures.visualization"},
         "weights": {"deeplab_tf.weights"},
     },
     {
         "engine": {
-            "deeplab_tf.checkpoints",
-            "deeplab_tf.evaluation",
+            "deeplab_tf.training.checkpoints",
+            "deeplab_tf.evaluation.evaluate",
             "deeplab_tf.export",
-            "deeplab_tf.inference",
-            "deeplab_tf.multiply_adds",
-            "deeplab_tf.run_log",
-            "deeplab_tf.sliding_window",
-            "deeplab_tf.training",
+            "deeplab_tf.evaluation.whole_image",
+            "deeplab_tf.layers.multiply_adds",
+            "deeplab_tf.training.run_log",
+            "jpu_tf.sliding_window",
+            "deeplab_tf.training.loop",
         },
     },
     {
@@ -77,7 +77,7 @@ NO_TENSORFLOW = {
     "jpu_tf.recipes",
     *LAYERS[0]["contracts"],
 }
-LOADED_FOR_HELP = NO_TENSORFLOW - {"deeplab_tf.data.spec"}  # its package loads the datasets
+LOADED_FOR_HELP = NO_TENSORFLOW - {"deeplab_tf.recipe.dataset_spec"}  # its package loads the datasets
 NO_TENSORFLOW_AT_TOP = {
     *LAYERS[1]["network"],
     "deeplab_tf.aspp",
@@ -180,10 +180,10 @@ def test_imports_point_down(module):
 
 def test_an_arrow_up_or_across_would_be_found(tmp_path):
     file = tmp_path / "losses.py"
-    file.write_text("def f():\n    from deeplab_tf import training\n    import deeplab_tf.photos\n")
-    assert imports(file) == {"deeplab_tf.training", "deeplab_tf.photos"}
-    assert place("deeplab_tf.losses") < place("deeplab_tf.training")
-    assert place("deeplab_tf.losses") != place("deeplab_tf.photos")
+    file.write_text("def f():\n    from deeplab_tf import training\n    import deeplab_tf.data.photos\n")
+    assert imports(file) == {"deeplab_tf.training.loop", "deeplab_tf.data.photos"}
+    assert place("deeplab_tf.training.losses") < place("deeplab_tf.training.loop")
+    assert place("deeplab_tf.training.losses") != place("deeplab_tf.data.photos")
     assert place("deeplab_tf.backbones.new") == (1, "network")
     assert place("deeplab_tf.new") is None
 
@@ -223,7 +223,7 @@ def test_files_are_named_and_short(module):
 
 @pytest.mark.parametrize("module", FILES)
 def test_flags_are_for_scripts(module):
-    if not is_of(module, "scripts", "deeplab_tf.recipe_flags"):
+    if not is_of(module, "scripts", "deeplab_tf.recipe.flags"):
         assert not [name for name in imports(FILES[module]) if is_of(name, "absl.flags", "absl")]
 
 

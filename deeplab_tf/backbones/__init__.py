@@ -10,7 +10,7 @@ import keras
 
 from deeplab_tf.backbones import mobilenet_v2, resnet, resnet_deep_stem, xception
 from deeplab_tf.backbones.features import Features
-from deeplab_tf.config import lookup
+from deeplab_tf.recipe.options import lookup
 from deeplab_tf.layers import NormConfig
 
 __all__ = ["BACKBONES", "Backbone", "Features", "build_backbone"]

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deeplab_tf.config import DataConfig, lookup
-from deeplab_tf.data import ade20k, camvid, cityscapes, coco_voc, pascal_context, voc2012
-from deeplab_tf.data.folder import open_folder
-from deeplab_tf.data.raw_dataset import RawDataset
-from deeplab_tf.data.raw_files import Progress
-from deeplab_tf.data.shapes import open_shapes
-from deeplab_tf.data.spec import DatasetSpec, OpenDataset
-from deeplab_tf.data.tfds_catalog import PREFIX, open_catalog, prepare_catalog
+from deeplab_tf.recipe.options import DataConfig, lookup
+from deeplab_tf.data.datasets import ade20k
+from deeplab_tf.data.datasets import camvid
+from deeplab_tf.data.datasets import cityscapes
+from deeplab_tf.data.datasets import coco_voc
+from deeplab_tf.data.datasets import pascal_context
+from deeplab_tf.data.datasets import voc2012
+from deeplab_tf.data.datasets.folder import open_folder
+from deeplab_tf.data.release.dataset import RawDataset
+from deeplab_tf.data.release.archives import Progress
+from deeplab_tf.data.datasets.shapes import open_shapes
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset
+from deeplab_tf.data.datasets.tfds_catalog import PREFIX, open_catalog, prepare_catalog
 
 __all__ = [
     "DATASETS",

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.data.pipeline import first_line
-from deeplab_tf.data.spec import DatasetSpec, ExampleSource, OpenDataset
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource, OpenDataset
 
 _MOST_PROBLEMS = 50  # ours: printed before it says how many more there are
 _MOST_VALUES = 10  # ours: of one label, likewise

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import ExifTags, ImageOps
 
-from deeplab_tf.picture_files import DAMAGED, open_picture
+from deeplab_tf.data.picture_files import DAMAGED, open_picture
 
 # Modes in which a pixel is an index; "P" is one whose colours do not matter here.
 _INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B")

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf.config import DataConfig
-from deeplab_tf.data.augmentations import augmenter
-from deeplab_tf.data.spec import ExampleSource
+from deeplab_tf.recipe.options import DataConfig
+from deeplab_tf.data.augment import augmenter
+from deeplab_tf.recipe.dataset_spec import ExampleSource
 
 # Around the message of an error that was raised in a graph.
 _TENSORFLOWS_OWN = re.compile(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from deeplab_tf.data.spec import DatasetSpec
+from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.export.saved_model import write_saved_model
 
 EXPORTERS: dict[str, Callable[[keras.Model, DatasetSpec, str], None]] = {

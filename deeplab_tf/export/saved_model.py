@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf.data.spec import DatasetSpec
-from deeplab_tf.files import write_text
+from deeplab_tf.recipe.dataset_spec import DatasetSpec
+from deeplab_tf.recipe.files import write_text
 
 # In the place that the SavedModel format has for files that TensorFlow does not read.
 _SPEC_PATH = os.path.join("assets.extra", "dataset.json")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
-from deeplab_tf.config import lookup
+from deeplab_tf.recipe.options import lookup
 from deeplab_tf.weights import deeplab_tf1
 from deeplab_tf.weights.fit import (
     FitReport,

@@ -9,7 +9,7 @@ from keras import ops
 
 from deeplab_tf.backbones import Features
 from deeplab_tf.layers import relu
-from deeplab_tf.normalization import BatchNorm, full_precision
+from deeplab_tf.layers.normalization import BatchNorm, full_precision
 from jpu_tf.heads.options import HeadOptions
 from jpu_tf.layers import classifier, conv_bn_relu, dense
 

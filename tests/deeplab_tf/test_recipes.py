@@ -6,12 +6,12 @@ import pytest
 import zoo
 from benchmark_tables import TABLES
 
-from deeplab_tf import recipe_json
+from deeplab_tf.recipe import as_json as recipe_json
 from deeplab_tf.backbones import BACKBONES
 from deeplab_tf.data import DATASETS, RAW_DATASETS
-from deeplab_tf.data.augmentations import augmenter
-from deeplab_tf.losses import masked_cross_entropy
-from deeplab_tf.optimization import learning_rate_factors
+from deeplab_tf.data.augment import augmenter
+from deeplab_tf.training.losses import masked_cross_entropy
+from deeplab_tf.training.optimizers import learning_rate_factors
 from deeplab_tf.recipes import RECIPES
 from deeplab_tf.released import RELEASED
 from deeplab_tf.weights import weights_by_name

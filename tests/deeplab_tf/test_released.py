@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from deeplab_tf.data import RAW_DATASETS
-from deeplab_tf.multiply_adds import multiply_adds
+from deeplab_tf.layers.multiply_adds import multiply_adds
 from deeplab_tf.released import RELEASED
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.losses import masked_cross_entropy
+from deeplab_tf.training.losses import masked_cross_entropy
 from jpu_tf.losses import class_presence_loss
 from jpu_tf.model import FastFCN
 

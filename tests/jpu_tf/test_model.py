@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.backbones import BACKBONES
-from deeplab_tf.checkpoints import Checkpointer
+from deeplab_tf.training.checkpoints import Checkpointer
 from deeplab_tf.weights import fit_weights, weights_by_name
 from jpu_tf.heads import HEADS
 from jpu_tf.model import FastFCN

@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from deeplab_tf.multiply_adds import multiply_adds
+from deeplab_tf.layers.multiply_adds import multiply_adds
 from jpu_tf.heads import HEADS
 from jpu_tf.heads.encoding import Encoding
 from jpu_tf.model import FastFCN

@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import zoo
 
-from deeplab_tf import recipe_json
+from deeplab_tf.recipe import as_json as recipe_json
 from deeplab_tf import recipes as deeplab_recipes
 from deeplab_tf.backbones import BACKBONES
 from deeplab_tf.data import DATASETS, RAW_DATASETS
-from deeplab_tf.data.augmentations import augmenter
-from deeplab_tf.losses import masked_cross_entropy
-from deeplab_tf.optimization import decayed_weights, learning_rate_factors
+from deeplab_tf.data.augment import augmenter
+from deeplab_tf.training.losses import masked_cross_entropy
+from deeplab_tf.training.optimizers import decayed_weights, learning_rate_factors
 from deeplab_tf.weights import weights_by_name
 from jpu_tf.recipes import RECIPES
 

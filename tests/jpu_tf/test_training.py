@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf import training
-from deeplab_tf.checkpoints import load_model
-from deeplab_tf.config import DataConfig, EvalConfig, Recipe, TrainConfig
-from deeplab_tf.data import shapes
-from deeplab_tf.losses import masked_cross_entropy
-from deeplab_tf.optimization import Momentum, decayed_weights, learning_rate_factors
+from deeplab_tf.training import loop as training
+from deeplab_tf.training.checkpoints import load_model
+from deeplab_tf.recipe.options import DataConfig, EvalConfig, Recipe, TrainConfig
+from deeplab_tf.data.datasets import shapes
+from deeplab_tf.training.losses import masked_cross_entropy
+from deeplab_tf.training.optimizers import Momentum, decayed_weights, learning_rate_factors
 from deeplab_tf.weights import fit_weights, weights_by_name
 from jpu_tf.model import FastFCN
 

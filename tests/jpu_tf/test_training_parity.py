@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf import training
-from deeplab_tf.losses import masked_cross_entropy
-from deeplab_tf.metrics import ConfusionMatrix
-from deeplab_tf.optimization import (
+from deeplab_tf.training import loop as training
+from deeplab_tf.training.losses import masked_cross_entropy
+from deeplab_tf.evaluation.metrics import ConfusionMatrix
+from deeplab_tf.training.optimizers import (
     Momentum,
     decayed_weights,
     learning_rate_factors,

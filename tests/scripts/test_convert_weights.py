@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from deeplab_tf import checkpoints
+from deeplab_tf.training import checkpoints
 from deeplab_tf.data import RAW_DATASETS
 from deeplab_tf.model import DeepLabV3Plus
 from deeplab_tf.released import RELEASED

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf import checkpoints
-from deeplab_tf.config import DataConfig, EvalConfig, Recipe, TrainConfig
-from deeplab_tf.data.spec import DatasetSpec, bit_palette
+from deeplab_tf.training import checkpoints
+from deeplab_tf.recipe.options import DataConfig, EvalConfig, Recipe, TrainConfig
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 from deeplab_tf.model import DeepLabV3Plus
 
 ROOT = pathlib.Path(__file__).parent.parent.parent

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.config import DataConfig
+from deeplab_tf.recipe.options import DataConfig
 from deeplab_tf.data import OpenDataset, pipeline, prepare_dataset
 
 SIZE = (6, 8)  # height, width of tiny pictures

@@ -15,11 +15,11 @@ import pytest
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps
 
-from deeplab_tf.config import DataConfig
+from deeplab_tf.recipe.options import DataConfig
 from deeplab_tf.data import open_dataset, pipeline
 from deeplab_tf.data.check import check_dataset
-from deeplab_tf.data.raw_builder import RawExample, encode
-from deeplab_tf.photos import find_photos, read_photo
+from deeplab_tf.data.release.builder import RawExample, encode
+from deeplab_tf.data.photos import find_photos, read_photo
 
 SIZE = (20, 30)
 RGB = np.kron(np.arange(2 * 3 * 3).reshape(2, 3, 3) * 13 + 17, np.ones((10, 10, 1))).astype(

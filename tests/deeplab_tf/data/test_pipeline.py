@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.config import DataConfig
+from deeplab_tf.recipe.options import DataConfig
 from deeplab_tf.data import pipeline
 from deeplab_tf.data.decoding import decode_image, decode_label
 

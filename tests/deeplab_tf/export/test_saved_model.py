@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.data.spec import DatasetSpec, bit_palette
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 from deeplab_tf.export import EXPORTERS
 from deeplab_tf.export.saved_model import SavedModel, write_saved_model
 

@@ -1,0 +1,192 @@
+"""COCO 2017 (Lin et al. 2014) with the 21 classes of PASCAL VOC, to train on before VOC itself."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from deeplab_tf.data.datasets import voc2012
+from deeplab_tf.data.release.builder import IGNORE_LABEL, RawExample
+from deeplab_tf.data.release.dataset import Part, RawDataset
+from deeplab_tf.data.release.archives import Archive, RawFiles
+
+# COCO's name of a class, where VOC has another.
+_COCO_NAMES = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+# cited: Chen et al. 2017 (DeepLabv3), Sec. 4.3: images with annotated regions larger than this;
+# what shows none of VOC's classes is background.
+MOST_PIXELS_LEFT_OUT = 1000
+
+
+def _images(split: str, size: str) -> Archive:
+    return Archive(
+        file=f"{split}2017.zip",
+        base="",
+        holds=f"{split}2017",
+        source=f"http://images.cocodataset.org/zips/{split}2017.zip, {size}",
+    )
+
+
+_IMAGES = {"train": _images("train", "18 GB"), "val": _images("val", "778 MB")}
+_ANNOTATIONS = Archive(
+    file="annotations_trainval2017.zip",
+    base="",
+    holds="annotations",
+    source="http://images.cocodataset.org/annotations/annotations_trainval2017.zip, 241 MB",
+)
+
+
+def _list(raw: RawFiles, split: str) -> list[RawExample]:
+    images = os.path.join(raw.folder(_IMAGES[split]), f"{split}2017")
+    file = os.path.join(raw.folder(_ANNOTATIONS), "annotations", f"instances_{split}2017.json")
+    if not os.path.isfile(file):
+        raise FileNotFoundError(f"there is no {file}, which belongs to the official release.")
+    with open(file, encoding="utf-8") as opened:
+        try:
+            # 450 MB of text, nearly all of it coordinates: packed as soon as they are read.
+            tree = json.load(opened, object_hook=_packed)
+            class_of = _classes(tree["categories"])
+            regions: dict[int, list[dict]] = {image["id"]: [] for image in tree["images"]}
+            for annotation in tree["annotations"]:
+                if annotation["category_id"] in class_of:
+                    regions[annotation["image_id"]].append(annotation)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file} is no complete COCO annotation: {error!r}") from error
+    return [
+        RawExample(
+            name=os.path.splitext(image["file_name"])[0],
+            image=os.path.join(images, image["file_name"]),
+            read_label=functools.partial(
+                _read, image=image, regions=regions[image["id"]], class_of=class_of
+            ),
+        )
+        for image in tree["images"]
+    ]
+
+
+def _packed(tree: dict[str, Any]) -> dict[str, Any]:
+    polygons = tree.get("segmentation")
+    if isinstance(polygons, list):
+        tree["segmentation"] = [np.array(polygon, np.float32) for polygon in polygons]
+    return tree
+
+
+def _classes(categories: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Category id -> class of VOC, for those that VOC has."""
+    ids = {category["name"]: category["id"] for category in categories}
+    names = enumerate(voc2012.CLASS_NAMES)
+    return {ids[_COCO_NAMES.get(name, name)]: index for index, name in names if index > 0}
+
+
+def _read(
+    example: RawExample,
+    *,
+    image: Mapping[str, Any],
+    regions: Sequence[Mapping[str, Any]],
+    class_of: Mapping[int, int],
+) -> np.ndarray | None:
+    try:
+        label = rasterize(
+            [(class_of[region["category_id"]], region["segmentation"]) for region in regions],
+            image["height"],
+            image["width"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the annotation of {example.image} is damaged: {error!r}") from error
+    return label if np.count_nonzero(label) > MOST_PIXELS_LEFT_OUT else None
+
+
+def rasterize(
+    regions: Sequence[tuple[int, Sequence[np.ndarray] | Mapping[str, Any]]],
+    height: int,
+    width: int,
+) -> np.ndarray:
+    """Draws regions into a label.
+
+    Where regions of different classes overlap, nothing tells which one is in front: such pixels
+    are void. ours: DeepLab's code for COCO was not released.
+
+    Args:
+      regions: (class, polygons as x0, y0, x1, y1 ... or a run length code) each.
+      height: of the label, pixels.
+      width: of the label, pixels.
+
+    Returns:
+      uint8 [height, width]; 0 where there is no region.
+
+    Raises:
+      ValueError: a region is not of these forms, or not of this size.
+    """
+    label = np.zeros((height, width), np.uint8)
+    for class_index, shape in regions:
+        if isinstance(shape, Mapping):
+            inside = _run_lengths(shape, height, width)
+        else:
+            inside = np.zeros((height, width), bool)
+            for polygon in shape:
+                inside |= _polygon(polygon, height, width)
+        others = inside & (label != 0) & (label != class_index)
+        label[inside] = class_index
+        label[others] = IGNORE_LABEL
+    return label
+
+
+def _polygon(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The pixels whose centres are inside; bool [height, width]."""
+    if len(polygon) < 6 or len(polygon) % 2 or not np.isfinite(polygon).all():
+        raise ValueError(f"a polygon must have three or more corners; got {len(polygon)} numbers")
+    x0, y0 = np.asarray(polygon, np.float64).reshape(-1, 2).T
+    x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
+    # Each edge toggles the pixels right of it, in the rows whose centre line it crosses.
+    toggles = np.zeros((height, width + 1), bool)
+    first = np.clip(np.ceil(np.minimum(y0, y1) - 0.5), 0, height).astype(int)
+    last = np.clip(np.ceil(np.maximum(y0, y1) - 0.5), 0, height).astype(int)
+    edge = np.repeat(np.arange(len(x0)), last - first)
+    row = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+    if edge.size:
+        slope = (x1 - x0)[edge] / (y1 - y0)[edge]
+        crossing = x0[edge] + (row + 0.5 - y0[edge]) * slope
+        column = np.clip(np.ceil(crossing - 0.5), 0, width).astype(int)
+        np.logical_xor.at(toggles, (row.astype(int), column), True)
+    return np.logical_xor.accumulate(toggles, axis=1)[:, :width]
+
+
+def _run_lengths(code: Mapping[str, Any], height: int, width: int) -> np.ndarray:
+    """COCO's code of a crowd: lengths of runs outside and inside in turn, down the columns."""
+    counts = code["counts"]
+    if not isinstance(counts, list):
+        raise ValueError("a run length code must be a list of numbers; got a compressed one")
+    if list(code["size"]) != [height, width] or sum(counts) != height * width or min(counts) < 0:
+        raise ValueError(
+            f"a run length code must cover {height}x{width} pixels; got {sum(counts)} for"
+            f" {code['size']}"
+        )
+    inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return inside.reshape((height, width), order="F")
+
+
+DATASET = RawDataset(
+    name="coco_voc",
+    class_names=voc2012.CLASS_NAMES,
+    palette=voc2012.PALETTE,
+    parts=(
+        Part(
+            name="instances2017",
+            # cited: Lin et al. 2014, release of 2017: images before the small ones are left out
+            splits={"train": 118287, "val": 5000},
+            needs=((_IMAGES["train"],), (_IMAGES["val"],), (_ANNOTATIONS,)),
+            list_examples=_list,
+        ),
+    ),
+)

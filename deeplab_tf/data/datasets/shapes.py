@@ -1,0 +1,196 @@
+"""The embedded dataset: pictures drawn by index, of textured shapes over one another.
+
+It needs no download and has any number of examples. Objects are from ten to a hundred pixels
+large and some are lines a few pixels wide, so that scale and boundaries matter. Every number here
+is ours, chosen by eye and so that a small network learns the classes in minutes.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import io
+import math
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image, ImageDraw
+
+from deeplab_tf.recipe.options import DataConfig
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset
+from deeplab_tf.data.records import TfdsSource
+
+CLASS_NAMES = ("background", "ellipse", "polygon", "star", "stroke")
+_PALETTE = ((60, 60, 60), (230, 80, 60), (70, 170, 80), (240, 200, 50), (80, 120, 230))
+_IGNORE_LABEL = 255
+_SPLIT_SEEDS = {"train": 0, "val": 1}
+_SIDES = (112, 160)  # shortest and longest side, pixels
+_SHARPNESS = 3  # drawn this many times larger and shrunk, for smooth edges
+# Hue and saturation from which each class takes its two colours; neighbours overlap.
+_COLORS = {1: (0.97, 0.75), 2: (0.33, 0.6), 3: (0.13, 0.75), 4: (0.62, 0.65)}
+_HUE_SPREAD = 0.09
+
+
+def draw(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws example `index` of a split; always the same one.
+
+    Returns:
+      (image uint8 [H, W, 3] RGB, label uint8 [H, W] with 255 along boundaries).
+    """
+    rng = np.random.default_rng([_SPLIT_SEEDS[split], index])
+    height, width = (int(side) for side in rng.integers(*_SIDES, 2, endpoint=True))
+    image = _texture(rng, height, width, rng.uniform(0, 1), rng.uniform(0.0, 0.35))
+    label = np.zeros((height, width), np.uint8)
+    for _ in range(rng.integers(4, 9)):
+        class_index = int(rng.integers(1, len(CLASS_NAMES)))
+        cover = _mask(rng, class_index, height, width)
+        hue, saturation = _COLORS[class_index]
+        hue += rng.uniform(-_HUE_SPREAD, _HUE_SPREAD)
+        texture = _texture(rng, height, width, hue, saturation * rng.uniform(0.5, 1.3))
+        image = image + cover[:, :, None] * (texture - image)
+        label[cover > 0.5] = class_index
+    image += rng.normal(0, 6, image.shape)  # a camera's noise
+    return np.clip(image, 0, 255).astype(np.uint8), _with_void(label)
+
+
+def _with_void(label: np.ndarray) -> np.ndarray:
+    """Marks the pixels left of and above a change of class: a band of one to two pixels."""
+    void = np.zeros(label.shape, bool)
+    void[:-1] |= label[:-1] != label[1:]
+    void[:, :-1] |= label[:, :-1] != label[:, 1:]
+    return np.where(void, np.uint8(_IGNORE_LABEL), label)
+
+
+def _mask(rng: np.random.Generator, class_index: int, height: int, width: int) -> np.ndarray:
+    """Share of each pixel that one object covers; float32 [H, W]."""
+    canvas = Image.new("L", (width * _SHARPNESS, height * _SHARPNESS))
+    pen = ImageDraw.Draw(canvas)
+    center = rng.uniform(0, 1, 2) * canvas.size
+    # Sizes are spread over octaves: as many small objects as large ones.
+    radius = _SHARPNESS * 6 * 2 ** rng.uniform(0, 3)
+    angle = rng.uniform(0, 2 * math.pi)
+    if class_index == 1:
+        angles = np.linspace(0, 2 * math.pi, 60, endpoint=False)
+        flatness = rng.uniform(0.45, 1.0)
+        offsets = np.stack([np.cos(angles), flatness * np.sin(angles)], 1) * radius
+    elif class_index == 2:
+        angles = np.arange(corners := rng.integers(3, 6)) * 2 * math.pi / corners
+        offsets = np.stack([np.cos(angles), np.sin(angles)], 1) * radius
+    elif class_index == 3:
+        tips = rng.integers(4, 7)
+        angles = np.arange(2 * tips) * math.pi / tips
+        reach = np.where(np.arange(2 * tips) % 2, rng.uniform(0.35, 0.5), 1.0) * radius
+        offsets = np.stack([np.cos(angles), np.sin(angles)], 1) * reach[:, None]
+    else:
+        length = max(radius * 2, 25.0 * _SHARPNESS)
+        along = np.linspace(-length, length, 20)
+        bend = rng.uniform(-0.4, 0.4) * length * np.cos(along / length * rng.uniform(1, 3))
+        offsets = np.stack([along, bend], 1)
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    points = [tuple(point) for point in center + offsets @ turn]
+    if class_index == 4:
+        pen.line(points, 255, width=int(_SHARPNESS * rng.uniform(3, 6)), joint="curve")
+    else:
+        pen.polygon(points, 255)
+    return np.asarray(canvas.reduce(_SHARPNESS), np.float32) / 255
+
+
+def _texture(
+    rng: np.random.Generator, height: int, width: int, hue: float, saturation: float
+) -> np.ndarray:
+    """Two shades of a colour in stripes, checks, dots or clouds; float32 [H, W, 3]."""
+    bright, dark = rng.uniform(0.65, 1.0), rng.uniform(0.35, 0.65)
+    shades = [
+        np.array(colorsys.hsv_to_rgb(hue % 1.0, min(saturation, 1.0), value)) * 255
+        for value in (bright, dark)
+    ]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    angle, period = rng.uniform(0, math.pi), rng.uniform(4, 14)
+    u = (x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / period
+    v = (y * math.cos(angle) - x * math.sin(angle)) * 2 * math.pi / period
+    kind = rng.integers(4)
+    if kind == 0:
+        wave = np.sin(u)
+    elif kind == 1:
+        wave = np.sign(np.sin(u) * np.sin(v))
+    elif kind == 2:
+        wave = np.where(np.cos(u) + np.cos(v) > 1, 1.0, -0.7)
+    else:
+        coarse = rng.normal(0, 1, (height // 8 + 2, width // 8 + 2)).astype(np.float32)
+        clouds = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        wave = np.clip(np.asarray(clouds), -1, 1)
+    share = (0.5 + 0.5 * wave)[:, :, None]
+    return (share * shades[0] + (1 - share) * shades[1]).astype(np.float32)
+
+
+class Shapes(tfds.core.GeneratorBasedBuilder):
+    """The TFDS builder; its config says how many examples are drawn."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=__doc__,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+                    "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
+                    "name": tfds.features.Text(),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        return {split: self._generate_examples(split) for split in _SPLIT_SEEDS}
+
+    def _generate_examples(self, split: str):
+        for index in range(self.builder_config.num_examples[split]):
+            image, label = draw(split, index)
+            name = f"{split}-{index:05}"
+            yield name, {"image": _png(image), "label": _png(label), "name": name}
+
+
+class ShapesConfig(tfds.core.BuilderConfig):
+    """How many examples each split has."""
+
+    def __init__(self, num_examples: int):
+        """`num_examples` in 'train', a quarter of that in 'val'."""
+        self.num_examples = {"train": num_examples, "val": num_examples // 4}
+        super().__init__(name=f"train{num_examples}", description="")
+
+
+def _png(picture: np.ndarray) -> io.BytesIO:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    buffer.seek(0)
+    return buffer
+
+
+def open_shapes(data: DataConfig, data_dir: str | None) -> OpenDataset:
+    """Opens the dataset; draws it first if it was not drawn in this size before.
+
+    Args:
+      data: gives num_examples.
+      data_dir: where it is kept; None: TFDS' default place.
+
+    Returns:
+      The dataset, with the splits 'train' and 'val'.
+    """
+    config = ShapesConfig(data.num_examples)
+    builder = Shapes(data_dir=data_dir, config=config, file_format="array_record")
+    try:
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+        )
+    except FileExistsError:  # another process has drawn the same meanwhile
+        builder = Shapes(data_dir=data_dir, config=config, file_format="array_record")
+    spec = DatasetSpec(
+        name="shapes",
+        class_names=CLASS_NAMES,
+        ignore_label=_IGNORE_LABEL,
+        palette=_PALETTE,
+        splits=config.num_examples,
+    )
+    sources = {split: TfdsSource(builder, split) for split in config.num_examples}
+    return OpenDataset(spec=spec, sources=sources)

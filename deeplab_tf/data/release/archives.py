@@ -1,0 +1,297 @@
+"""The files of official releases as users have them: archives, or folders extracted from them."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import fcntl
+import gzip
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import IO
+
+from deeplab_tf.recipe.files import read_lines
+
+# (what is going on, how much is done, how much there is)
+Progress = Callable[[str, int, int], None]
+
+_MOST_NAMES = 20  # ours: names listed in a message before it says how many more there are
+_COPY_BYTES = 1 << 20
+# ours: of the official archives none unpacks to ten times its size; a bomb does to a thousand.
+_MOST_GROWTH = 200
+# What the standard library raises for an archive that is damaged or not complete. RuntimeError is
+# what a zip file needs that is not known, such as a password.
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Archive:
+    """An official archive, and how to tell that its content is there."""
+
+    file: str  # its name
+    base: str  # the folder in it that the dataset reads
+    holds: str  # a file or folder below `base`
+    source: str  # where to get it, and its size
+
+    def __str__(self) -> str:
+        """What a user who lacks it should know."""
+        folder = os.path.join(self.base, self.holds)
+        return f"{self.file} (or {folder} extracted from it): {self.source}"
+
+
+class RawFiles:
+    """The directory in which a user keeps the archives of a dataset, or what is in them."""
+
+    def __init__(self, raw_dir: str, progress: Progress | None = None):
+        """Reads nothing yet.
+
+        Args:
+          raw_dir: the directory.
+          progress: is told about the extraction of archives, in bytes.
+
+        Raises:
+          FileNotFoundError: there is no such directory.
+        """
+        if not os.path.isdir(raw_dir):
+            raise FileNotFoundError(f"there is no directory {raw_dir}; --raw_dir must name one.")
+        self.raw_dir = raw_dir
+        self._progress = progress
+
+    def find(self, archive: Archive) -> str | None:
+        """The folder `archive.base`, or None if there is neither folder nor archive.
+
+        The folder may be anywhere on the way that `base` describes: for a/b it is searched as
+        a/b, as b, and as the directory itself. If there is only the archive, it is extracted to
+        <raw_dir>/extracted/<its name>.
+
+        Raises:
+          ValueError: the archive is damaged or unsafe.
+        """
+        extracted = os.path.join(self.raw_dir, "extracted", archive.file)
+        found = _folder(self.raw_dir, archive) or _folder(extracted, archive)
+        path = os.path.join(self.raw_dir, archive.file)
+        if found is None and os.path.isfile(path):
+            with _locked(os.path.dirname(extracted)):
+                # Another process may have extracted it while this one waited.
+                found = _folder(extracted, archive)
+                if found is None and not os.path.isdir(extracted):
+                    extract(path, extracted, self._progress)
+                    found = _folder(extracted, archive)
+                    if found is None:  # nobody wants it, and another archive may take its place
+                        shutil.rmtree(extracted)
+            if found is None:
+                raise ValueError(
+                    f"{path} must have {os.path.join(archive.base, archive.holds)} in it, and has"
+                    f" not; is it the official archive? See {archive.source}. If it was replaced,"
+                    f" remove {extracted} too."
+                )
+        return found
+
+    def folder(self, archive: Archive) -> str:
+        """`find`, for what must be there.
+
+        Raises:
+          FileNotFoundError: it is not.
+          ValueError: the archive is damaged or unsafe.
+        """
+        found = self.find(archive)
+        if found is None:
+            raise FileNotFoundError(f"{self.raw_dir} lacks {archive}.")
+        return found
+
+
+def _folder(root: str, archive: Archive) -> str | None:
+    parts = archive.base.split("/") if archive.base else []
+    for first in range(len(parts) + 1):
+        folder = os.path.join(root, *parts[first:])
+        if os.path.exists(os.path.join(folder, archive.holds)):
+            return folder
+    return None
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    """One process at a time; the system lets the next one in when this one ends or is killed."""
+    os.makedirs(directory, exist_ok=True)
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def extract(path: str, directory: str, progress: Progress | None = None) -> None:
+    """Extracts a tar or zip archive; the directory appears when all of it is extracted.
+
+    Args:
+      path: the archive.
+      directory: to be made.
+      progress: is told how many bytes of the archive are done.
+
+    Raises:
+      ValueError: the archive is damaged or not complete, unpacks to far more than it is, or has a
+        member that would be written elsewhere or is neither file nor folder.
+      OSError: it cannot be written, e.g. the disk is full.
+    """
+    partial = f"{directory}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # left by one that was killed
+    os.makedirs(partial)
+    try:
+        try:
+            members = _zip_members if zipfile.is_zipfile(path) else _tar_members
+            members(path, partial, progress or (lambda *_: None))
+        except _DAMAGED as error:
+            raise ValueError(
+                f"{path} is damaged or not complete ({os.path.getsize(path)} bytes,"
+                f" {_reason(error)}); download it again."
+            ) from error
+        except OSError as error:
+            raise OSError(f"{path} cannot be extracted to {directory}: {error}") from error
+        os.replace(partial, directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    # tarfile goes on with what each kind of compression said.
+    return str(error).partition(":\n")[0] or type(error).__name__
+
+
+def _zip_members(path: str, directory: str, progress: Progress) -> None:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        done, total = 0, sum(member.compress_size for member in members)
+        _check_growth(path, sum(member.file_size for member in members))
+        for member in members:
+            target = _target(path, directory, member.filename)
+            if stat.S_ISLNK(member.external_attr >> 16):
+                raise _neither(path, member.filename)
+            if not member.is_dir():
+                with archive.open(member) as source:
+                    _copy(source, target)
+            done += member.compress_size
+            progress(f"extracting {path}", done, total)
+
+
+def _tar_members(path: str, directory: str, progress: Progress) -> None:
+    with open(path, "rb") as file, tarfile.open(fileobj=file) as archive:
+        total, unpacked = os.path.getsize(path), 0
+        for member in archive:
+            target = _target(path, directory, member.name)
+            if member.isfile():
+                unpacked += member.size
+                _check_growth(path, unpacked)
+                _copy(archive.extractfile(member), target)
+            elif not member.isdir():
+                raise _neither(path, member.name)
+            progress(f"extracting {path}", file.tell(), total)
+        # tarfile takes a file that ends between two members for a whole one.
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it ends without an end mark")
+        while archive.fileobj.read(_COPY_BYTES):  # to the checksum of a compressed one
+            pass
+
+
+def _check_growth(path: str, unpacked: int) -> None:
+    if unpacked > _MOST_GROWTH * os.path.getsize(path):
+        raise ValueError(
+            f"{path} would unpack to {unpacked} bytes or more, over {_MOST_GROWTH} times its size;"
+            " is it damaged, or not the official archive?"
+        )
+
+
+def _neither(path: str, member: str) -> ValueError:
+    return ValueError(
+        f"{path} has the member {member!r}, which is neither file nor folder; is it the official"
+        " archive?"
+    )
+
+
+def _target(path: str, directory: str, name: str) -> str:
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
+        raise ValueError(
+            f"{path} has the member {name!r}, which would be written outside of the directory;"
+            " nothing was extracted. Is it the official archive?"
+        )
+    return os.path.join(directory, *parts)
+
+
+def _copy(source: IO[bytes], target: str) -> None:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(target, "wb") as file:
+        shutil.copyfileobj(source, file, _COPY_BYTES)
+
+
+def lines(path: str) -> list[str]:
+    """The lines of a list of examples, without blank ones.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is no text, or names an example twice.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no {path}, which belongs to the official release.")
+    names = read_lines(path)
+    twice = sorted({name for name, count in collections.Counter(names).items() if count > 1})
+    if twice:
+        raise ValueError(f"{path} must name each example once; twice: {shortened(twice)}.")
+    return names
+
+
+def by_stem(directory: str, ending: str | tuple[str, ...]) -> dict[str, str]:
+    """Files below `directory`: path without the ending -> whole path, sorted; no hidden ones.
+
+    Raises:
+      FileNotFoundError: there is no such directory.
+    """
+    if not os.path.isdir(directory):
+        raise FileNotFoundError(
+            f"there is no directory {directory}, which belongs to the official release."
+        )
+    found = {}
+    endings = (ending,) if isinstance(ending, str) else ending
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            used = next((end for end in endings if name.endswith(end)), None)
+            if used is not None and not name.startswith("."):
+                path = os.path.join(folder, name)
+                found[os.path.relpath(path, directory).removesuffix(used)] = path
+    return dict(sorted(found.items()))
+
+
+def paired(images: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Stem -> (image, label).
+
+    Raises:
+      ValueError: there is one without the other.
+    """
+    alone = [f"no label for {images[stem]}" for stem in images if stem not in labels]
+    alone += [f"no image for {labels[stem]}" for stem in labels if stem not in images]
+    if alone:
+        raise ValueError(f"each image must have a label, and the reverse: {shortened(alone)}.")
+    return {stem: (path, labels[stem]) for stem, path in images.items()}
+
+
+def shortened(names: Iterable[object]) -> str:
+    """The first of them, and how many more there are."""
+    listed = [str(name) for name in names]
+    more = len(listed) - _MOST_NAMES
+    return ", ".join(listed[:_MOST_NAMES] + [f"and {more} more"] * (more > 0))

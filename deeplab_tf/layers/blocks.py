@@ -1,0 +1,193 @@
+"""The building blocks that every network here is made of: functions on Keras tensors.
+
+`name` becomes the prefix of the layers' names; weights are found by these names, so they are
+a contract.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+
+from deeplab_tf.layers.atrous import AtrousConv2D, AtrousDepthwiseConv2D
+from deeplab_tf.layers.normalization import BatchNorm, full_precision
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NormConfig:
+    """Constants of batch normalization; momentum is the share of the old moving average."""
+
+    momentum: float
+    epsilon: float
+    use_batch_statistics: bool = True  # in training; see normalization.BatchNorm
+
+
+def truncated_normal(stddev: float) -> keras.initializers.Initializer:
+    """Normal cut at two standard deviations, as TensorFlow's initializer of that name."""
+    return keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def per_channel(rgb: tuple[float, float, float], channels: int) -> list[float]:
+    """Constants of RGB, such as its mean, for images of any number of channels (ours).
+
+    A channel beyond RGB, and each of fewer than three, has the mean of the three constants.
+    """
+    mean = sum(rgb) / 3
+    return [*rgb, *[mean] * (channels - 3)] if channels >= 3 else [mean] * channels
+
+
+def batch_norm(x: keras.KerasTensor, norm: NormConfig, name: str) -> keras.KerasTensor:
+    """Normalizes [N, h, w, C]; the layer is called `name`."""
+    return BatchNorm(
+        momentum=norm.momentum,
+        epsilon=norm.epsilon,
+        use_batch_statistics=norm.use_batch_statistics,
+        name=name,
+    )(x)
+
+
+def relu(x: keras.KerasTensor, name: str, max_value: float | None = None) -> keras.KerasTensor:
+    """max(x, 0), or ReLU6 with max_value=6."""
+    return keras.layers.ReLU(max_value=max_value, name=name)(x)
+
+
+def conv(
+    x: keras.KerasTensor,
+    filters: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    rate: int = 1,
+    symmetric: bool = False,
+    initializer: keras.initializers.Initializer | str = "glorot_uniform",
+    name: str,
+) -> keras.KerasTensor:
+    """Convolution without bias, padded with zeros.
+
+    Args:
+      x: [N, h, w, C].
+      filters: output channels.
+      kernel_size: side of the kernel, pixels.
+      stride: output pixels are this many input pixels apart.
+      rate: distance between taps in pixels of `x`; 1 is an ordinary convolution.
+      symmetric: where it strides, pad as much on the left as on the right; TensorFlow's SAME
+        pads less on the left of even sizes.
+      initializer: of the kernel.
+      name: of the layer.
+
+    Returns:
+      [N, ceil(h / stride), ceil(w / stride), filters].
+    """
+    x, padding = _padded(x, kernel_size, stride, symmetric, name)
+    layer = AtrousConv2D if rate > 1 else keras.layers.Conv2D
+    return layer(
+        filters,
+        kernel_size,
+        strides=stride,
+        padding=padding,
+        dilation_rate=rate,
+        use_bias=False,
+        kernel_initializer=initializer,
+        name=name,
+    )(x)
+
+
+def depthwise_conv(
+    x: keras.KerasTensor,
+    *,
+    stride: int = 1,
+    rate: int = 1,
+    symmetric: bool = False,
+    initializer: keras.initializers.Initializer | str = "glorot_uniform",
+    name: str,
+) -> keras.KerasTensor:
+    """3x3 depthwise convolution without bias; arguments and shapes as in `conv`."""
+    x, padding = _padded(x, 3, stride, symmetric, name)
+    layer = AtrousDepthwiseConv2D if rate > 1 else keras.layers.DepthwiseConv2D
+    return layer(
+        3,
+        strides=stride,
+        padding=padding,
+        dilation_rate=rate,
+        use_bias=False,
+        depthwise_initializer=initializer,
+        name=name,
+    )(x)
+
+
+def _padded(x, kernel_size, stride, symmetric, name):
+    """(the input to convolve, the padding that is left to the convolution)."""
+    if not symmetric or stride == 1 or kernel_size == 1:
+        return x, "same"
+    return keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x), "valid"
+
+
+def conv_bn_relu(
+    x: keras.KerasTensor,
+    filters: int,
+    kernel_size: int,
+    *,
+    rate: int = 1,
+    norm: NormConfig,
+    name: str,
+) -> keras.KerasTensor:
+    """Convolution, batch normalization, ReLU: `name`, `name`_bn, `name`_relu.
+
+    Args:
+      x: [N, h, w, C].
+      filters: output channels.
+      kernel_size: side of the kernel, pixels.
+      rate: distance between taps in pixels of `x`.
+      norm: constants of the normalization.
+      name: prefix of the layers.
+
+    Returns:
+      [N, h, w, filters].
+    """
+    x = conv(x, filters, kernel_size, rate=rate, name=name)
+    return relu(batch_norm(x, norm, f"{name}_bn"), f"{name}_relu")
+
+
+def separable_conv_bn_relu(
+    x: keras.KerasTensor, filters: int, *, rate: int = 1, norm: NormConfig, name: str
+) -> keras.KerasTensor:
+    """Atrous separable 3x3 convolution (Sec. 3.1), normalized and activated after each half.
+
+    The activation between the halves is the heads' form (code); Xception's has none there.
+
+    Args:
+      x: [N, h, w, C].
+      filters: output channels.
+      rate: distance between taps of the depthwise half, pixels of `x`.
+      norm: constants of the normalizations.
+      name: prefix of the layers, followed by _depthwise and _pointwise.
+
+    Returns:
+      [N, h, w, filters].
+    """
+    # code: standard deviations of the released head
+    x = depthwise_conv(x, rate=rate, initializer=truncated_normal(0.33), name=f"{name}_depthwise")
+    x = relu(batch_norm(x, norm, f"{name}_depthwise_bn"), f"{name}_depthwise_relu")
+    x = conv(x, filters, 1, initializer=truncated_normal(0.06), name=f"{name}_pointwise")
+    return relu(batch_norm(x, norm, f"{name}_pointwise_bn"), f"{name}_pointwise_relu")
+
+
+def classifier(x: keras.KerasTensor, num_classes: int, *, name: str) -> keras.KerasTensor:
+    """1x1 convolution to class scores, the only one with a bias; float32 in half precision too.
+
+    Args:
+      x: [N, h, w, C].
+      num_classes: background counted, void not.
+      name: of the layer.
+
+    Returns:
+      [N, h, w, num_classes] float32.
+    """
+    return keras.layers.Conv2D(
+        num_classes,
+        1,
+        kernel_initializer=truncated_normal(0.01),  # code
+        dtype=full_precision(),
+        name=name,
+    )(x)

@@ -1,0 +1,253 @@
+"""What a run tells while it goes: metrics.csv, event files, pictures, a curve, a progress line.
+
+workdir/metrics.csv          a row a report; no clock in it, so equal runs write equal files
+workdir/training_curve.png   loss and mean IoU against the step
+workdir/pictures/            <name>-<step>.png
+workdir/events/              the same for TensorBoard, which need not be installed
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TextIO
+
+import numpy as np
+import tensorflow as tf
+
+from deeplab_tf.pictures.chart import draw_curves
+from deeplab_tf.recipe.files import write_bytes, write_text
+from deeplab_tf.pictures.visualization import encode_png
+
+
+class RunLog:
+    """The record of one run in its workdir; opened again, it goes on from `resume_step`.
+
+    What was logged after `resume_step` is dropped: a run that resumes there logs it anew, and
+    the file becomes that of an uninterrupted run. So log a step before saving its checkpoint.
+    """
+
+    def __init__(self, workdir: str, resume_step: int = 0):
+        """Opens the log.
+
+        Args:
+          workdir: of the run.
+          resume_step: step of the checkpoint that the run goes on from; 0: it starts anew.
+
+        Raises:
+          ValueError: metrics.csv is not one of ours.
+          OSError: the workdir cannot be written.
+        """
+        self._workdir = workdir
+        self._csv_path = os.path.join(workdir, "metrics.csv")
+        rows = [row for row in _read_rows(self._csv_path) if int(row["step"]) <= resume_step]
+        self._rows = rows if resume_step else []
+        self._columns = _columns(self._rows)
+        self._write_all()
+        self._events = _EventFile(os.path.join(workdir, "events"), resume_step)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends a row; a name that is new becomes a column.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        row = {"step": str(step)}
+        # Nine digits tell any two float32 apart.
+        row.update({name: f"{float(value):.9g}" for name, value in values.items()})
+        self._rows.append(row)
+        if set(row) <= set(self._columns):
+            with open(self._csv_path, "a", newline="") as file:
+                file.write(_csv([row], self._columns, header=False))
+        else:
+            self._columns = _columns(self._rows)
+            self._write_all()
+        self._events.scalars(step, values)
+
+    def picture(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Writes uint8 [H, W, 3] RGB to pictures/<name>-<step>.png and the event file.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        png = encode_png(picture)
+        write_bytes(os.path.join(self._workdir, "pictures", f"{name}-{step}.png"), png)
+        self._events.picture(step, name, png, picture.shape[:2])
+
+    def curve(self) -> None:
+        """Draws training_curve.png: the loss, and every mean IoU there is, against the step.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        names = [name for name in self._columns if name.endswith("mean_iou")]
+        panels = [
+            (name, points)
+            for name in ("loss", *names)
+            if (points := [(int(r["step"]), float(r[name])) for r in self._rows if r.get(name)])
+        ]
+        path = os.path.join(self._workdir, "training_curve.png")
+        write_bytes(path, encode_png(draw_curves(panels)))
+
+    def close(self) -> None:
+        """Closes the event file; metrics.csv is complete after every row."""
+        self._events.close()
+
+    def _write_all(self) -> None:
+        write_text(self._csv_path, _csv(self._rows, self._columns, header=True))
+
+
+def _read_rows(path: str) -> list[dict[str, str]]:
+    """The rows of a metrics.csv, none if there is no file; empty cells are left out."""
+    if not os.path.exists(path):
+        return []
+    with open(path, newline="") as file:
+        # A run that was killed may have left part of a row.
+        lines = [line for line in file if line.endswith("\n")]
+    rows = []
+    for number, row in enumerate(csv.DictReader(lines), start=2):
+        if not (row.get("step") or "").isdecimal() or None in row:
+            raise ValueError(
+                f"{path} line {number} is not a row of step and values: {lines[number - 1]!r};"
+                " repair or remove the file."
+            )
+        rows.append({name: cell for name, cell in row.items() if cell})
+    return rows
+
+
+def _columns(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """Names in the order in which they first occur."""
+    return list(dict.fromkeys(["step", *(name for row in rows for name in row)]))
+
+
+def _csv(rows: Iterable[Mapping[str, str]], columns: Sequence[str], *, header: bool) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+class _EventFile:
+    """TensorBoard's format: Event records. tf.summary would want TensorBoard installed."""
+
+    def __init__(self, directory: str, resume_step: int):
+        os.makedirs(directory, exist_ok=True)
+        now = time.time()
+        name = f"events.out.tfevents.{now:.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._writer = tf.io.TFRecordWriter(os.path.join(directory, name))
+        self._write(tf.compat.v1.Event(file_version="brain.Event:2"))
+        # Tells TensorBoard to forget what earlier files say of the steps from here on.
+        start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+        self._write(tf.compat.v1.Event(step=resume_step + 1, session_log=start))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        value = tf.compat.v1.Summary.Value
+        self._summary(step, [value(tag=k, simple_value=float(v)) for k, v in values.items()])
+
+    def picture(self, step: int, name: str, png: bytes, size: tuple[int, int]) -> None:
+        image = tf.compat.v1.Summary.Image(
+            height=size[0], width=size[1], colorspace=3, encoded_image_string=png
+        )
+        self._summary(step, [tf.compat.v1.Summary.Value(tag=name, image=image)])
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _summary(self, step: int, values: Sequence[tf.compat.v1.Summary.Value]) -> None:
+        summary = tf.compat.v1.Summary(value=values)
+        self._write(tf.compat.v1.Event(step=step, summary=summary))
+        self._writer.flush()
+
+    def _write(self, event: tf.compat.v1.Event) -> None:
+        event.wall_time = time.time()
+        self._writer.write(event.SerializeToString())
+
+
+class Progress:
+    """A line that tells how far a loop is and when it will end.
+
+    On a terminal it rewrites itself; elsewhere there is a line every `every` seconds.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        *,
+        start: int = 0,
+        stream: TextIO | None = None,
+        every: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Prints nothing yet.
+
+        Args:
+          what: is going on, e.g. "training".
+          total: steps in all.
+          start: steps that were done before.
+          stream: to print to; None: standard error.
+          every: seconds between two lines, where the stream is not a terminal.
+          clock: seconds since whenever.
+        """
+        self._what, self._total, self._done = what, total, start
+        self._stream = sys.stderr if stream is None else stream
+        self._every, self._clock = every, clock
+        self._first: tuple[int, float] | None = None  # (steps done, time) of the first update
+        self._printed_at = -math.inf
+        self._width = 0  # of the unfinished line on the terminal
+
+    def update(self, done: int, values: Mapping[str, float] | None = None) -> None:
+        """Says that `done` steps are done; `values` are shown with four digits.
+
+        The time that is left is reckoned from the second update on, because the first step
+        compiles; before there is none to tell.
+        """
+        now = self._clock()
+        self._done = done
+        if self._first is None:
+            self._first = (done, now)
+        finished = done >= self._total
+        if self._stream.isatty():
+            line = self._line(now, values)
+            print(f"\r{line:<{self._width}}", end="", file=self._stream, flush=True)
+            self._width = len(line)
+            if finished:
+                self.close()
+        elif finished or now - self._printed_at >= self._every:
+            print(self._line(now, values), file=self._stream, flush=True)
+            self._printed_at = now
+
+    def close(self) -> None:
+        """Ends the line on a terminal, so that something else can be printed below it."""
+        if self._width:
+            print(file=self._stream, flush=True)
+            self._width = 0
+
+    def _line(self, now: float, values: Mapping[str, float] | None) -> str:
+        parts = [f"{self._what} {self._done}/{self._total} ({self._done / self._total:.0%})"]
+        parts += [f"{name} {value:.4g}" for name, value in (values or {}).items()]
+        steps, seconds = self._done - self._first[0], now - self._first[1]
+        if steps > 0:
+            pace = seconds / steps
+            parts += [_pace(pace), f"ETA {_duration((self._total - self._done) * pace)}"]
+        return "  ".join(parts)
+
+
+def _pace(seconds_per_step: float) -> str:
+    if 0 < seconds_per_step < 1:
+        return f"{1 / seconds_per_step:.1f}/s"
+    return f"{seconds_per_step:.1f} s each"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

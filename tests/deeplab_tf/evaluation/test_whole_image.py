@@ -1,0 +1,218 @@
+import gc
+import importlib.util
+import json
+import weakref
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab_tf.evaluation.whole_image import (
+    Predictor,
+    at_trained_sizes,
+    predict_label_map,
+    predict_probabilities,
+)
+from deeplab_tf.layers import ResizeLike
+from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.weights import fit_released
+
+
+def pointwise_model() -> keras.Model:
+    """Logits (r, g, b) / 100 of the pixel itself."""
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Conv2D(3, 1, use_bias=False)(image))
+    model.set_weights([np.eye(3, dtype=np.float32).reshape(1, 1, 3, 3) / 100])
+    return model
+
+
+def leftward_model() -> keras.Model:
+    """Logits of the left neighbour's (r, g, b) / 100: a flip matters."""
+    image = keras.Input((None, None, 3))
+    layer = keras.layers.Conv2D(3, 3, padding="same", use_bias=False)
+    model = keras.Model(image, layer(image))
+    kernel = np.zeros((3, 3, 3, 3), np.float32)
+    kernel[1, 0] = np.eye(3) / 100
+    layer.set_weights([kernel])
+    return model
+
+
+def gradient_image(height: int, width: int) -> np.ndarray:
+    """Linear in the position, so that align_corners resizing is exact."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([8 * rows, 8 * columns, 4 * rows + 4 * columns], -1).astype(np.uint8)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exp = np.exp(logits - logits.max(-1, keepdims=True))
+    return exp / exp.sum(-1, keepdims=True)
+
+
+def test_one_pass_is_the_softmax_of_the_logits():
+    image = gradient_image(5, 7)
+    probabilities = predict_probabilities(pointwise_model(), image)
+    assert probabilities.dtype == "float32"
+    np.testing.assert_allclose(probabilities, softmax(image / 100), rtol=1e-5)
+
+
+def test_padding_is_what_the_network_sees_and_is_cut_off():
+    image = gradient_image(5, 7)
+    padded = np.full((9, 11, 3), 127.5, np.float32)
+    padded[:5, :7] = image
+    how = {"scales": (0.5, 1.0, 1.5), "flip": True}
+    found = Predictor(leftward_model(), pad_size=(9, 11)).probabilities(image, **how)
+    expected = Predictor(leftward_model()).probabilities(padded, **how)
+    np.testing.assert_allclose(found, expected[:5, :7], rtol=1e-6)
+    assert np.abs(found - predict_probabilities(leftward_model(), image, **how)).max() > 0.001
+
+
+def test_images_are_brought_to_the_next_size_of_the_crops_remainder_and_back():
+    sizes = []
+
+    class Seen(keras.layers.Layer):
+        def call(self, image):
+            sizes.append(tuple(image.shape[1:3]))
+            return image / 100
+
+    image = keras.Input((None, None, 3))
+    model = at_trained_sizes(keras.Model(image, Seen()(image)), crop_size=33)
+    for size in ((33, 65), (34, 64), (2, 129)):
+        photo = np.stack([*np.mgrid[: size[0], : size[1]], np.full(size, 7)], -1).astype(np.float32)
+        logits = model(photo[None])[0]
+        np.testing.assert_allclose(logits, photo / 100, atol=1e-5)  # linear, so nothing is lost
+    assert sizes[-3:] == [(33, 65), (65, 65), (33, 129)]
+    assert model.compute_output_shape((1, 40, 50, 3)) == (1, 40, 50, 3)
+
+
+def test_images_above_the_size_of_padding_are_refused():
+    with pytest.raises(ValueError, match="at most pad_size, 9x6 pixels; got 5x7"):
+        Predictor(pointwise_model(), pad_size=(9, 6)).label_map(gradient_image(5, 7))
+
+
+def test_label_map_of_one_pass_is_the_models_argmax():
+    image, model = gradient_image(9, 6), pointwise_model()
+    label_map = predict_label_map(model, image)
+    assert label_map.dtype == "int32"
+    np.testing.assert_array_equal(label_map, model.predict(image[None], verbose=0)[0].argmax(-1))
+
+
+def test_scales_of_a_linear_image_give_what_one_scale_gives():
+    # 9 -> 5 and 17 with corners on corners; a pointwise model keeps linear images linear.
+    image, model = gradient_image(9, 17), pointwise_model()
+    once = predict_probabilities(model, image)
+    several = predict_probabilities(model, image, scales=(0.5, 1.0, 2.0))
+    np.testing.assert_allclose(several, once, atol=1e-5)
+
+
+def test_probabilities_not_logits_are_averaged_over_flips():
+    image, model = gradient_image(4, 6), leftward_model()
+    plain = softmax(model.predict(image[None], verbose=0)[0])
+    flipped = softmax(model.predict(image[None, :, ::-1], verbose=0)[0])[:, ::-1]
+    assert np.abs(plain - flipped).max() > 0.01  # else the test shows nothing
+    averaged = predict_probabilities(model, image, flip=True)
+    np.testing.assert_allclose(averaged, (plain + flipped) / 2, rtol=1e-5)
+    np.testing.assert_array_equal(
+        predict_label_map(model, image, flip=True), ((plain + flipped) / 2).argmax(-1)
+    )
+
+
+def test_different_sizes_scales_and_flips_share_one_trace():
+    traces = []
+
+    class CountsTraces(keras.layers.Layer):
+        def call(self, x):
+            traces.append(x.shape)
+            return x
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, CountsTraces()(image))
+    predictor = Predictor(model)
+    traces.clear()  # of building the model
+    predictor.probabilities(gradient_image(5, 7), scales=(0.5, 1.0), flip=True)
+    predictor.probabilities(gradient_image(8, 3))
+    predictor.label_map(gradient_image(1, 1))
+    assert len(traces) == 1
+
+
+def test_a_predictor_follows_the_models_weights():
+    image, model = gradient_image(4, 4) + np.uint8(1), pointwise_model()
+    predictor = Predictor(model)
+    before = predictor.probabilities(image)
+    model.set_weights([2 * model.get_weights()[0]])
+    after = predictor.probabilities(image)
+    np.testing.assert_allclose(after, softmax(2 * image / 100), rtol=1e-5)
+    assert np.abs(before - after).max() > 0.001
+
+
+def test_a_predictor_does_not_keep_its_model_alive():
+    model = pointwise_model()
+    predictor = Predictor(model)
+    predictor.probabilities(gradient_image(3, 3))
+    reference = weakref.ref(model)
+    del model, predictor
+    keras.backend.clear_session()
+    gc.collect()
+    assert reference() is None
+
+
+def test_an_image_of_one_pixel_can_be_scaled_down():
+    probabilities = predict_probabilities(pointwise_model(), gradient_image(1, 1), scales=(0.25,))
+    np.testing.assert_allclose(probabilities, np.full((1, 1, 3), 1 / 3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4, 3), (4, 4, 4), (0, 4, 3)])
+def test_what_is_no_image_is_refused(shape):
+    with pytest.raises(ValueError, match=r"image must be \[H, W, 3\]"):
+        predict_probabilities(pointwise_model(), np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -1.0)])
+def test_scales_that_are_not_positive_are_refused(scales):
+    with pytest.raises(ValueError, match="scales must be one or more positive numbers"):
+        predict_probabilities(pointwise_model(), gradient_image(4, 4), scales=scales)
+
+
+def test_a_model_in_training_on_two_replicas_predicts_too():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = pointwise_model()
+    image = gradient_image(3, 4)
+    np.testing.assert_allclose(predict_probabilities(model, image), softmax(image / 100), rtol=1e-5)
+
+
+def test_scales_and_flips_equal_the_released_codes(shared_dir):
+    directory = shared_dir / "reference" / "deeplab"
+    rule_file = importlib.util.spec_from_file_location("weight_rule", directory / "weight_rule.py")
+    rule = importlib.util.module_from_spec(rule_file)
+    rule_file.loader.exec_module(rule)
+    name = "08_mobilenet_v2_os16_released"
+    variables = json.loads((directory / f"{name}.json").read_text())["variables"]
+    model = DeepLabV3Plus(backbone="mobilenet_v2", atrous_rates=(), decoder=False).build(21)
+    fit_released(model, {v["name"]: rule.make_weight(v["name"], v["shape"]) for v in variables})
+    image = np.load(directory / f"{name}.npz")["input"]
+    expected = np.load(directory / "x1_multiscale_flip_08.npz")
+    scales = tuple(float(scale) for scale in expected["eval_scales"])
+    assert min(scales) < 1 < max(scales)
+    ours = predict_probabilities(model, image, scales=scales, flip=True).numpy()
+    np.testing.assert_allclose(ours[::4, ::4], expected["mean_prob_every4"], atol=1e-6)
+    # The margin is stored in half precision.
+    differ = ours.argmax(-1) != expected["argmax"]
+    assert not np.any(differ & (expected["margin"] > 1e-5))
+
+
+def test_logits_of_small_scales_pass_the_size_of_scale_1():
+    # Logits are every fourth row: of 13 rows there are 4, of the 9 at scale 0.7 there are 3.
+    image = keras.Input((None, None, 3))
+    logits = keras.layers.AveragePooling2D(1, strides=4, padding="same")(image / 50)
+    model = keras.Model(image, ResizeLike(name="logits_resize")([logits, image]))
+    pixels = np.zeros((13, 1, 3), np.uint8)
+    pixels[[0, 6, 12], 0, 0] = [0, 200, 100]  # what the rows 0, 4 and 8 of 9 are
+    probabilities = predict_probabilities(model, pixels, scales=(0.7,))
+    of_scale_1 = np.interp([0, 4, 8, 12], [0, 6, 12], [0, 200, 100])
+    red = np.interp(np.arange(13), [0, 4, 8, 12], of_scale_1) / 50
+    expected = softmax(np.stack([red, 0 * red, 0 * red], -1))[:, None]
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)

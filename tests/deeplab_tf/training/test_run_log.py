@@ -1,0 +1,175 @@
+import glob
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from deeplab_tf.training.run_log import Progress, RunLog
+
+
+def read_csv(workdir) -> str:
+    return (workdir / "metrics.csv").read_text()
+
+
+def curve(workdir) -> np.ndarray:
+    with Image.open(workdir / "training_curve.png") as picture:
+        return np.asarray(picture)
+
+
+def events(workdir) -> list[tf.compat.v1.Event]:
+    (path,) = glob.glob(str(workdir / "events" / "*tfevents*"))
+    return [
+        tf.compat.v1.Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)
+    ]
+
+
+def log_steps(log: RunLog, first: int, last: int) -> None:
+    """Loss at every step, an evaluation at every third."""
+    for step in range(first, last + 1):
+        log.scalars(step, {"loss": 1 / step, "learning_rate": 0.1})
+        if step % 3 == 0:
+            log.scalars(step, {"val_mean_iou": step / 10})
+
+
+def test_rows_of_unlike_columns_share_one_table(tmp_path):
+    log = RunLog(str(tmp_path))
+    log_steps(log, 1, 4)
+    assert read_csv(tmp_path) == (
+        "step,loss,learning_rate,val_mean_iou\n"
+        "1,1,0.1,\n"
+        "2,0.5,0.1,\n"
+        "3,0.333333333,0.1,\n"
+        "3,,,0.3\n"
+        "4,0.25,0.1,\n"
+    )
+
+
+@pytest.mark.parametrize("killed_at", [2, 3, 5, 7])
+def test_resumed_table_equals_the_uninterrupted_one(tmp_path, killed_at):
+    log_steps(RunLog(str(tmp_path / "whole")), 1, 8)
+    log_steps(RunLog(str(tmp_path / "resumed")), 1, killed_at)
+    log_steps(RunLog(str(tmp_path / "resumed"), resume_step=2), 3, 8)
+    assert read_csv(tmp_path / "resumed") == read_csv(tmp_path / "whole")
+
+
+def test_part_of_a_row_is_dropped(tmp_path):
+    log_steps(RunLog(str(tmp_path)), 1, 4)
+    whole = read_csv(tmp_path)
+    with open(tmp_path / "metrics.csv", "a") as file:
+        file.write("5,0.2")
+    RunLog(str(tmp_path), resume_step=10)
+    assert read_csv(tmp_path) == whole
+
+
+def test_a_run_that_starts_anew_drops_everything(tmp_path):
+    RunLog(str(tmp_path)).scalars(0, {"loss": 1.0})
+    RunLog(str(tmp_path))
+    assert read_csv(tmp_path) == "step\n"
+
+
+def test_a_table_that_is_not_ours_is_named_with_its_line(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,2\nthree,4\n")
+    with pytest.raises(ValueError, match=r"metrics.csv line 3 is not a row .*'three,4\\n'"):
+        RunLog(str(tmp_path), resume_step=1)
+
+
+def test_float32_values_read_back_exactly(tmp_path):
+    value = float(np.float32(1) / np.float32(3))
+    RunLog(str(tmp_path)).scalars(1, {"loss": value})
+    assert np.float32(read_csv(tmp_path).split(",")[-1]) == np.float32(value)
+
+
+def test_event_file_holds_scalars_and_pictures_without_tensorboard(tmp_path):
+    log = RunLog(str(tmp_path), resume_step=6)
+    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    log.scalars(7, {"loss": 0.5})
+    log.picture(7, "val-0", picture)
+    log.close()
+    version, start, scalar, image = events(tmp_path)
+    assert version.file_version == "brain.Event:2"
+    assert (start.step, start.session_log.status) == (7, tf.compat.v1.SessionLog.START)
+    assert (scalar.step, scalar.summary.value[0].tag) == (7, "loss")
+    assert scalar.summary.value[0].simple_value == 0.5
+    assert (image.step, image.summary.value[0].tag) == (7, "val-0")
+    encoded = image.summary.value[0].image
+    assert (encoded.height, encoded.width) == (2, 4)
+    decoded = Image.open(io.BytesIO(encoded.encoded_image_string))
+    np.testing.assert_array_equal(np.asarray(decoded), picture)
+    saved = Image.open(tmp_path / "pictures" / "val-0-7.png")
+    np.testing.assert_array_equal(np.asarray(saved), picture)
+
+
+def test_curve_has_a_panel_for_the_loss_and_each_mean_iou(tmp_path):
+    log = RunLog(str(tmp_path))
+    log.curve()
+    sizes = [curve(tmp_path).shape]
+    log_steps(log, 1, 2)
+    log.curve()
+    sizes.append(curve(tmp_path).shape)
+    log_steps(log, 3, 8)
+    log.scalars(9, {"loss": float("nan"), "val_mean_iou": float("nan")})
+    log.curve()
+    sizes.append(curve(tmp_path).shape)
+    assert sizes == [(300, 800, 3), (300, 800, 3), (600, 800, 3)]
+
+
+def test_curve_falls_where_the_loss_falls(tmp_path):
+    log = RunLog(str(tmp_path))
+    for step in range(1, 101):
+        log.scalars(step, {"loss": 100.0 - step})
+    log.curve()
+    picture = curve(tmp_path).astype(int)
+    blue = picture[..., 2] - picture[..., 0] > 100
+    rows = [np.flatnonzero(blue[:, column]).mean() for column in (100, 300, 500, 700)]
+    assert rows == sorted(rows)
+    assert rows[-1] - rows[0] > 100
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def progress_at(stream, times, **options) -> Progress:
+    return Progress("training", 100, stream=stream, clock=iter(times).__next__, **options)
+
+
+def test_time_left_is_reckoned_from_the_steps_of_this_run():
+    stream = io.StringIO()
+    progress = progress_at(stream, [50.0, 70.0], start=10, every=0)
+    progress.update(20, {"loss": 0.51234})
+    progress.update(30)
+    first, second = stream.getvalue().splitlines()
+    assert first == "training 20/100 (20%)  loss 0.5123"
+    assert second == "training 30/100 (30%)  2.0 s each  ETA 2:20"
+
+
+def test_away_from_a_terminal_lines_are_rare_but_the_last_is_printed():
+    stream = io.StringIO()
+    progress = progress_at(stream, [0.0, 1.0, 9.0, 11.0, 11.5], every=10.0)
+    for done in (1, 2, 3, 4, 100):
+        progress.update(done)
+    shown = [line.split()[1] for line in stream.getvalue().splitlines()]
+    assert shown == ["1/100", "4/100", "100/100"]
+
+
+def test_on_a_terminal_one_line_is_rewritten_and_ended():
+    stream = Terminal()
+    progress = progress_at(stream, [0.0, 1.0, 2.0])
+    progress.update(1, {"loss": 1.0})
+    progress.update(2)
+    progress.update(100)
+    text = stream.getvalue()
+    assert text.count("\r") == 3
+    assert text.count("\n") == 1 and text.endswith("\n")
+
+
+def test_closing_ends_an_unfinished_line_once():
+    stream = Terminal()
+    progress = progress_at(stream, [0.0])
+    progress.update(1)
+    progress.close()
+    progress.close()
+    assert stream.getvalue().count("\n") == 1
