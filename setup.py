@@ -21,14 +21,23 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
+    package_data={"deeplab_tf": ["py.typed"], "jpu_tf": ["py.typed"]},
     packages=find_packages(include=["deeplab_tf", "deeplab_tf.*", "jpu_tf", "jpu_tf.*"]),
     python_requires=">=3.11",
     install_requires=[
         "absl-py",
-        "importlib_resources",  # tensorflow-datasets imports it and forgets to require it
+        "importlib_resources",  # tensorflow-datasets imports it without requiring it
+        "keras>=3",
         "numpy",
         "pillow",
-        "tensorflow>=2.20",  # brings Keras 3
+        "tensorflow>=2.20",
         "tensorflow-datasets>=4.9.9",
     ],
     extras_require={

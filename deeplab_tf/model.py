@@ -4,14 +4,82 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from deeplab_tf.recipe.options import LossFn, option
+from deeplab_tf.recipe.options import Options, option
+from deeplab_tf.recipe.parts import LossFn
+
+if TYPE_CHECKING:
+    import keras
+
+
+def DeepLabV3Plus(  # named like the functions of keras.applications
+    num_classes: int,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    *,
+    backbone: str = "mobilenet_v2",
+    output_stride: Literal[8, 16, 32] = 16,
+    atrous_rates: tuple[int, ...] | None = None,
+    multi_grid: tuple[int, int, int] | None = None,
+    image_pooling: bool = True,
+    aspp_channels: int = 256,
+    decoder: bool = True,
+    low_level_channels: int = 48,
+    decoder_features: tuple[Literal["conv3", "conv2"], ...] = ("conv2",),
+    decoder_convs: tuple[tuple[int, int], ...] = ((3, 256), (3, 256)),
+    separable: bool = True,
+    decoder_separable: bool | None = None,
+    dropout: float = 0.1,
+    upsample_logits: bool = True,
+    fine_tune_batch_norm: bool = True,
+    batch_norm_momentum: float | None = None,
+) -> keras.Model:
+    """Builds DeepLabv3+ (Chen et al. 2018), or DeepLabv3 with `decoder=False`.
+
+    The network normalizes images itself. Its weights are random and depend on neither the output
+    stride nor the input size. `from_checkpoint` builds a network with trained weights.
+
+    Example:
+      >>> model = deeplab_tf.DeepLabV3Plus(num_classes=21, backbone="xception65")
+      >>> label_map = model.predict(images).argmax(axis=-1)  # images [N, H, W, 3] RGB 0..255
+
+    Args:
+      num_classes: background counted, void not.
+      input_shape: height, width (None: any) and channels of the images.
+      backbone: feature extractor, a key of `deeplab_tf.backbones.BACKBONES`.
+      output_stride: input pixels per pixel of the encoder's output.
+      atrous_rates: rates of ASPP's 3x3 branches. None: (6, 12, 18) * 16 / output_stride (Sec. 4).
+        (): no branches.
+      multi_grid: factors of the rates at the end of the backbone. None: the released code's,
+        (1, 2, 4) in ResNet.
+      image_pooling: whether ASPP has the image-pooling branch.
+      aspp_channels: filters of ASPP's branches and projection.
+      decoder: whether there is a decoder (Fig. 2).
+      low_level_channels: channels of the reduced low-level features (Tab. 1).
+      decoder_features: backbone features that the decoder reads, the coarser first (Tab. 2).
+      decoder_convs: kernel size and filters of each of the decoder's convolutions (Tab. 2).
+      separable: atrous separable convolutions in ASPP and decoder (Tab. 5).
+      decoder_separable: the same for the decoder alone. None: as in ASPP.
+      dropout: share of the encoder's output that is dropped in training.
+      upsample_logits: whether training sees logits at the image's size.
+      fine_tune_batch_norm: whether training uses batch statistics.
+      batch_norm_momentum: momentum of the moving statistics. None: the released code's.
+
+    Returns:
+      A keras.Model: image [N, H, W, channels] 0..255, RGB if there are 3 -> logits
+      [N, H, W, num_classes] float32.
+
+    Raises:
+      ValueError: an option is not what it may be; the message says what it must be.
+    """
+    options = dict(locals())  # the arguments; a test keeps their names equal to the config's
+    del options["num_classes"], options["input_shape"]
+    return DeepLabV3PlusConfig(**options).build(num_classes, input_shape)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DeepLabV3Plus:
-    """DeepLabv3+ (Fig. 2); without a decoder it is DeepLabv3 with naive upsampling."""
+class DeepLabV3PlusConfig(Options):
+    """DeepLabv3+ (Fig. 2); without a decoder DeepLabv3 with naive upsampling."""
 
     kind: ClassVar[str] = "deeplabv3plus"
 
@@ -22,15 +90,20 @@ class DeepLabV3Plus:
     atrous_rates: tuple[int, ...] | None = option(
         None,
         "rates of ASPP's 3x3 branches; none: (6, 12, 18) * 16 / output_stride; (): no branches",
+        minimum=1,
     )
     multi_grid: tuple[int, int, int] | None = option(
         None,
-        "factors of the rates at the backbone's end; none: the released, (1, 2, 4) in ResNet",
+        "factors of the rates at the end of the backbone; none: the released code's, (1, 2, 4) in"
+        " ResNet",
+        minimum=1,
     )
     image_pooling: bool = option(True, "ASPP has the image-pooling branch")
-    aspp_channels: int = option(256, "filters of ASPP's branches and projection")
+    aspp_channels: int = option(256, "filters of ASPP's branches and projection", minimum=1)
     decoder: bool = option(True, "the decoder of Fig. 2; without it DeepLabv3")
-    low_level_channels: int = option(48, "channels of the reduced low-level features (Tab. 1)")
+    low_level_channels: int = option(
+        48, "channels of the reduced low-level features (Tab. 1)", minimum=1
+    )
     decoder_features: tuple[Literal["conv3", "conv2"], ...] = option(
         ("conv2",),
         "backbone features the decoder reads; conv3,conv2: gradually, each by 2 (Tab. 2)",
@@ -40,7 +113,9 @@ class DeepLabV3Plus:
     )
     separable: bool = option(True, "atrous separable convolutions in ASPP and decoder (Tab. 5)")
     decoder_separable: bool | None = option(None, "the same for the decoder alone; none: as ASPP")
-    dropout: float = option(0.1, "share of the encoder's output dropped in training (code)")
+    dropout: float = option(
+        0.1, "share of the encoder's output dropped in training (code)", minimum=0, below=1
+    )
     upsample_logits: bool = option(
         True, "train on logits at the image's size; false: on the labels nearest to smaller ones"
     )
@@ -51,20 +126,12 @@ class DeepLabV3Plus:
         None,
         "momentum of the moving statistics; none: the released code's (0.9997 in the head, which"
         " needs tens of thousands of steps)",
+        minimum=0,
+        below=1,
     )
 
     def __post_init__(self) -> None:
-        if self.output_stride not in (8, 16, 32):
-            raise ValueError(f"output_stride must be 8, 16 or 32; got {self.output_stride}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1); got {self.dropout}.")
-        if self.multi_grid is not None and (len(self.multi_grid) != 3 or min(self.multi_grid) < 1):
-            raise ValueError(
-                f"multi_grid must be three factors of 1 or more; got {self.multi_grid}."
-            )
-        for name in ("aspp_channels", "low_level_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        super().__post_init__()
         if self.decoder_features not in (("conv2",), ("conv3", "conv2"), ("conv3",)):
             raise ValueError(
                 "decoder_features must be conv2, conv3 or conv3,conv2, the coarser first;"
@@ -75,12 +142,10 @@ class DeepLabV3Plus:
                 "decoder_convs must be one or more pairs of kernel size 1 or 3 and filters, at"
                 f" least 1; got {self.decoder_convs}."
             )
-        if self.atrous_rates is not None and min(self.atrous_rates, default=1) < 1:
-            raise ValueError(f"atrous_rates must be at least 1; got {self.atrous_rates}.")
 
     @property
     def rates(self) -> tuple[int, ...]:
-        """ASPP's rates, tied to the output stride unless given (paper: Sec. 4.1)."""
+        """ASPP's rates, tied to the output stride unless given (paper: Fig. 2 and Sec. 4)."""
         if self.atrous_rates is not None:
             return self.atrous_rates
         return tuple(rate * 16 // self.output_stride for rate in (6, 12, 18))
@@ -91,7 +156,7 @@ class DeepLabV3Plus:
         input_shape: tuple[int | None, int | None, int] = (None, None, 3),
         *,
         auxiliary: bool = False,
-    ) -> Any:
+    ) -> keras.Model:
         """Builds the network.
 
         Weights depend on neither the output stride nor the input size.
@@ -114,8 +179,14 @@ class DeepLabV3Plus:
         from deeplab_tf.aspp import aspp
         from deeplab_tf.backbones import build_backbone
         from deeplab_tf.decoder import deeplab_decoder
-        from deeplab_tf.layers import NormConfig, ResizeLike, classifier
-        from deeplab_tf.layers.normalization import full_precision
+        from deeplab_tf.layers import (
+            NormConfig,
+            ResizeLike,
+            SegmentationModel,
+            classifier,
+            full_precision,
+        )
+        from deeplab_tf.layers.names import LOGITS, LOGITS_RESIZE
 
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2; got {num_classes}.")
@@ -153,11 +224,14 @@ class DeepLabV3Plus:
                 norm=norm,
                 name="decoder" if level == "conv2" else "decoder_conv3",
             )
-        logits = classifier(x, num_classes, name="logits")
+        logits = classifier(x, num_classes, name=LOGITS)
         if self.upsample_logits or not auxiliary:
-            logits = ResizeLike(name="logits_resize", dtype=full_precision())([logits, image])
-        return keras.Model(image, {"logits": logits} if auxiliary else logits, name=self.kind)
+            logits = ResizeLike(name=LOGITS_RESIZE, dtype=full_precision())([logits, image])
+        outputs = {LOGITS: logits} if auxiliary else logits
+        return SegmentationModel(image, outputs, name=self.kind)
 
     def losses(self, pixel_loss: LossFn) -> Mapping[str, tuple[LossFn, float]]:
         """Output name -> (its loss, its weight)."""
-        return {"logits": (pixel_loss, 1.0)}
+        from deeplab_tf.layers.names import LOGITS
+
+        return {LOGITS: (pixel_loss, 1.0)}

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 
-from deeplab_tf.recipe.options import DataConfig, EvalConfig, Recipe, TrainConfig
-from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.data.augment import RandomCrop, RandomFlip, RandomScale
+from deeplab_tf.data.datasets import Folder, Release, Shapes
+from deeplab_tf.evaluation.whole_image import WholeImage
+from deeplab_tf.model import DeepLabV3PlusConfig
+from deeplab_tf.recipe.parts import Dataset, Recipe, Train
 from deeplab_tf.released import CITYSCAPES_SCALES, VOC_SCALES
+from deeplab_tf.training.losses import CrossEntropy
+from deeplab_tf.training.optimizers import SGD
+from deeplab_tf.training.schedules import Poly
 
 # A small network and the embedded dataset: minutes on a laptop. Every number is ours.
 _QUICKSTART = Recipe(
-    model=DeepLabV3Plus(
+    model=DeepLabV3PlusConfig(
         backbone="mobilenet_v2_tiny",
         output_stride=16,
         atrous_rates=(1, 2, 4),  # the feature map is 8x8 pixels; 6 would leave it
@@ -22,69 +28,79 @@ _QUICKSTART = Recipe(
         decoder_convs=((3, 64), (3, 64)),
         batch_norm_momentum=0.97,  # hundreds of steps, not tens of thousands
     ),
-    data=DataConfig(
-        dataset="shapes",
-        num_examples=1000,
-        crop_size=128,
-        batch_size=8,
-        scale_range=(0.75, 1.5),
-    ),
-    train=TrainConfig(epochs=20, base_lr=0.05, log_every=20, save_every=500, eval_every=500),
+    dataset=Shapes(num_examples=1000),
+    augment=(RandomScale(low=0.75, high=1.5), RandomCrop(size=128), RandomFlip()),
+    optimizer=SGD(),
+    schedule=Poly(base_lr=0.05),
+    loss=CrossEntropy(),
+    train=Train(epochs=20, batch_size=8, log_every=20, save_every=500, eval_every=500),
+    predict=WholeImage(),
 )
 
 # Fine-tuning on photos of one's own, from released weights. What is not marked is ours: made for
 # some hundred photos and for batches that fit a small machine.
 _FINETUNE = Recipe(
-    model=DeepLabV3Plus(
+    model=DeepLabV3PlusConfig(
         backbone="mobilenet_v2",
         output_stride=16,
         batch_norm_momentum=0.99,  # thousands of steps, not tens of thousands
     ),
-    data=DataConfig(
-        dataset="folder",
-        crop_size=321,
-        batch_size=8,
-        scale_range=(0.5, 2.0),  # code
+    dataset=Folder(),
+    augment=(
+        RandomScale(low=0.5, high=2.0),  # code
+        RandomCrop(size=321),
+        RandomFlip(),
     ),
-    train=TrainConfig(
-        epochs=40,
-        base_lr=0.02,
+    optimizer=SGD(
         lr_multipliers=(("backbone_", 0.3),),  # its weights are trained, the head's are new
         weight_decay=4e-5,  # code
-        save_every=200,
-        eval_every=400,
     ),
-    eval=EvalConfig(split="val"),
+    schedule=Poly(base_lr=0.02),
+    loss=CrossEntropy(),
+    train=Train(epochs=40, batch_size=8, save_every=200, eval_every=400),
+    predict=WholeImage(),
 )
 
-_TRAIN = {
-    "base_lr": 0.007,  # paper: Sec. 4
-    "poly_power": 0.9,  # cited: Chen et al. 2017 (DeepLabv3), Sec. 4.1
-    "momentum": 0.9,  # code
-    "lr_multipliers": (("logits/bias", 2.0),),  # code
-    "save_every": 1_000,  # ours
-}
-_AUGMENTATION = {
-    "augmentations": ("random_scale", "random_crop", "random_flip"),  # code: the order
-    "scale_range": (0.5, 2.0),  # cited: DeepLabv3, Sec. 4.1
-    "scale_step": 0.25,  # code
-}
 
-
-def _recipe(model: DeepLabV3Plus, data: DataConfig, steps: int, mean_iou: float, **eval_) -> Recipe:
-    """A row of a table; `eval_` are fields of EvalConfig."""
+def _recipe(
+    model: DeepLabV3PlusConfig,
+    dataset: Dataset,
+    mean_iou: float,
+    *,
+    train: Train,
+    crop_size: int,
+    predict: WholeImage,
+) -> Recipe:
+    """A row of a table; what all tables share."""
     return Recipe(
         model=model,
-        data=data,
-        train=TrainConfig(
-            steps=steps,
+        dataset=dataset,
+        augment=(
+            RandomScale(
+                low=0.5,  # cited: DeepLabv3, Sec. 4.1, with the 2.0
+                high=2.0,
+                step=0.25,  # code
+            ),
+            RandomCrop(size=crop_size),
+            RandomFlip(),
+        ),  # code: the order
+        optimizer=SGD(
+            momentum=0.9,  # code
             # code: what its flags advise for the two families
             weight_decay=1e-4 if model.backbone.startswith("resnet") else 4e-5,
-            # ours: evaluations at many scales, twice, take as long as training; one at its end
-            eval_every=steps if "scales" in eval_ else 5_000,
-            **_TRAIN,
+            lr_multipliers=(("logits/bias", 2.0),),  # code
         ),
-        eval=EvalConfig(**eval_),
+        schedule=Poly(
+            base_lr=0.007,  # paper: Sec. 4
+            power=0.9,  # cited: Chen et al. 2017 (DeepLabv3), Sec. 4.1
+        ),
+        loss=CrossEntropy(),
+        train=train.replace(
+            save_every=1_000,  # ours
+            # ours: evaluations at many scales, twice, take as long as training; one at its end
+            eval_every=train.steps if len(predict.scales) > 1 else 5_000,
+        ),
+        predict=predict,
         expected_mean_iou=mean_iou,
     )
 
@@ -107,24 +123,26 @@ def _voc(
       decoder: the column of that name.
       separable: the column 'SC'.
       best_evaluation: 'eval OS' 8, 'MS' and 'Flip'. It is trained as the row without: a trained
-        workdir gives both, by --eval.output_stride, --eval.scales and --eval.flip of evaluate.py.
+        workdir gives both, by --predict.output_stride, --predict.scales and --predict.flip of
+        evaluate.py.
     """
     evaluation = {"output_stride": 8, "scales": VOC_SCALES, "flip": True}
     return _recipe(
-        DeepLabV3Plus(
+        DeepLabV3PlusConfig(
             backbone=backbone, output_stride=output_stride, decoder=decoder, separable=separable
         ),
-        DataConfig(
-            dataset="voc2012",
-            train_split="trainaug",  # paper: Sec. 4
-            crop_size=513,  # paper: Sec. 4
-            batch_size=16,  # cited: DeepLabv3, Sec. 4.1
-            **_AUGMENTATION,
-        ),
-        30_000,  # cited: DeepLabv3, Sec. 4.1
+        Release(name="voc2012"),
         mean_iou,
-        pad_size=(513, 513),  # code
-        **(evaluation if best_evaluation else {}),
+        train=Train(
+            steps=30_000,  # cited: DeepLabv3, Sec. 4.1
+            batch_size=16,  # cited: DeepLabv3, Sec. 4.1
+            split="trainaug",  # paper: Sec. 4
+        ),
+        crop_size=513,  # paper: Sec. 4
+        predict=WholeImage(
+            pad_size=(513, 513),  # code
+            **(evaluation if best_evaluation else {}),
+        ),
     )
 
 
@@ -149,28 +167,29 @@ def _cityscapes(
     """
     evaluation = {"output_stride": 8, "scales": CITYSCAPES_SCALES, "flip": True}
     return _recipe(
-        DeepLabV3Plus(
+        DeepLabV3PlusConfig(
             backbone=backbone,
             output_stride=16,  # code: the model zoo's
             decoder=decoder,
             image_pooling=image_pooling,
             separable=True,  # code: the released network's
         ),
-        DataConfig(
-            dataset="cityscapes",
-            crop_size=769,  # code
-            batch_size=16,  # ours: VOC's
-            **_AUGMENTATION,
-        ),
-        90_000,  # code
+        Release(name="cityscapes"),
         mean_iou,
-        pad_size=(1025, 2049),  # code
-        **(evaluation if best_evaluation else {}),
+        train=Train(
+            steps=90_000,  # code
+            batch_size=16,  # ours: VOC's
+        ),
+        crop_size=769,  # code
+        predict=WholeImage(
+            pad_size=(1025, 2049),  # code
+            **(evaluation if best_evaluation else {}),
+        ),
     )
 
 
-# The rows at which one trained network is seen by other evaluations are left out, but for the
-# best: `benchmark.py --table=deeplab3` and deeplab5 list all of them.
+# Rows that evaluate one trained network in other ways are left out, except the best:
+# `benchmark.py --table=deeplab3` and deeplab5 list all of them.
 RECIPES: dict[str, Recipe] = {
     "quickstart_shapes": _QUICKSTART,
     "quickstart_shapes_no_decoder": dataclasses.replace(

@@ -1,15 +1,17 @@
 """The checkpoints that DeepLabv3+'s authors released, by the names of their model zoo.
 
-`from_checkpoint` needs none of this to build what is in a file. Here is what a file cannot tell:
-what it was trained on, how it was evaluated, and what came out.
+`from_checkpoint` builds the network of a file without this table. The table has what a file cannot
+tell: where it comes from, what it was trained on, how it was evaluated and its score. The model zoo
+publishes no checksums of the archives.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
-from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.model import DeepLabV3PlusConfig
 
+_ARCHIVES = "http://download.tensorflow.org/models/"  # code: model_zoo.md
 VOC_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # code: eval.py's example for PASCAL VOC
 CITYSCAPES_SCALES = (0.75, 1.0, 1.25)  # code: the model zoo's table
 
@@ -23,32 +25,49 @@ class Score:
     multiply_adds: float | None  # billions, as the paper counts
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
-    split: str = "val"
+    split: str = "val"  # "test": from the test server, the labels are not public
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Released:
-    """A released checkpoint."""
+    """A released checkpoint.
 
-    model: DeepLabV3Plus  # for a backbone alone, nothing but its name counts
-    dataset: str | None = None  # whose classes it tells apart; None: a backbone alone
+    Attributes:
+      archive: file name in the model zoo (code: model_zoo.md).
+      model: the network; of a backbone alone, only its name counts.
+      dataset: whose classes the network has; None: a backbone alone.
+      num_classes: outputs of its classifier.
+      extra_class: logit 0 is for unlabeled pixels, and the dataset's classes begin at 1.
+      image_size: height and width to which images are brought, pixels.
+      pad_size: the same if they are padded to it; None: they are resized.
+      scores: how it was evaluated, and the results.
+    """
+
+    archive: str
+    model: DeepLabV3PlusConfig
+    dataset: str | None = None
     num_classes: int | None = None
-    extra_class: bool = False  # the dataset's classes begin at 1; logit 0 is everything else's
-    image_size: tuple[int, int] = (513, 513)  # to which images are brought, pixels
-    pad_size: tuple[int, int] | None = None  # the same where it is padding that does it
+    extra_class: bool = False
+    image_size: tuple[int, int] = (513, 513)
+    pad_size: tuple[int, int] | None = None
     scores: tuple[Score, ...] = ()
 
+    @property
+    def url(self) -> str:
+        """Where the archive is; unpack it with `tar xzf`."""
+        return _ARCHIVES + self.archive
 
-def _mobilenet_v2(backbone: str = "mobilenet_v2") -> DeepLabV3Plus:
+
+def _mobilenet_v2(backbone: str = "mobilenet_v2") -> DeepLabV3PlusConfig:
     # code: neither atrous branches nor a decoder, for speed
-    return DeepLabV3Plus(backbone=backbone, atrous_rates=(), decoder=False, separable=False)
+    return DeepLabV3PlusConfig(backbone=backbone, atrous_rates=(), decoder=False, separable=False)
 
 
-def _pretrained(backbone: str) -> Released:
-    return Released(model=DeepLabV3Plus(backbone=backbone))
+def _pretrained(backbone: str, archive: str) -> Released:
+    return Released(archive=archive, model=DeepLabV3PlusConfig(backbone=backbone))
 
 
-_XCEPTION65 = DeepLabV3Plus(backbone="xception65")
+_XCEPTION65 = DeepLabV3PlusConfig(backbone="xception65")
 _VOC = {"dataset": "voc2012", "num_classes": 21, "pad_size": (513, 513)}
 _CITYSCAPES = {
     "dataset": "cityscapes",
@@ -56,25 +75,27 @@ _CITYSCAPES = {
     "image_size": (1025, 2049),
     "pad_size": (1025, 2049),
 }
-# code: images and labels are resized to image_size; eval here takes them at their own size.
+# code: images and labels are resized to image_size; evaluation here keeps their own size.
 _ADE20K = {"dataset": "ade20k", "num_classes": 151, "extra_class": True}
 _MS = {"scales": VOC_SCALES, "flip": True, "output_stride": 8}
 _CITYSCAPES_MS = {"scales": CITYSCAPES_SCALES, "flip": True, "output_stride": 8}
 
-# Left out, since their networks are not of these two papers: MobileNetV3, EdgeTPU and those with
-# a dense prediction cell.
+# Without the networks that are of neither paper: MobileNetV3, EdgeTPU, dense prediction cells.
 RELEASED: dict[str, Released] = {
     "mobilenetv2_dm05_coco_voc_trainaug": Released(
+        archive="deeplabv3_mnv2_dm05_pascal_trainaug_2018_10_01.tar.gz",
         model=_mobilenet_v2("mobilenet_v2_dm05"),
         scores=(Score(output_stride=16, mean_iou=70.19, multiply_adds=0.88),),
         **_VOC,
     ),
     "mobilenetv2_dm05_coco_voc_trainval": Released(
+        archive="deeplabv3_mnv2_dm05_pascal_trainval_2018_10_01.tar.gz",
         model=_mobilenet_v2("mobilenet_v2_dm05"),
         scores=(Score(output_stride=8, mean_iou=71.83, multiply_adds=2.84, split="test"),),
         **_VOC,
     ),
     "mobilenetv2_coco_voc_trainaug": Released(
+        archive="deeplabv3_mnv2_pascal_train_aug_2018_01_29.tar.gz",
         model=_mobilenet_v2(),
         scores=(
             Score(output_stride=16, mean_iou=75.32, multiply_adds=2.75),
@@ -83,11 +104,13 @@ RELEASED: dict[str, Released] = {
         **_VOC,
     ),
     "mobilenetv2_coco_voc_trainval": Released(
+        archive="deeplabv3_mnv2_pascal_trainval_2018_01_29.tar.gz",
         model=_mobilenet_v2(),
         scores=(Score(mean_iou=80.25, multiply_adds=152.59, split="test", **_MS),),
         **_VOC,
     ),
     "xception65_coco_voc_trainaug": Released(
+        archive="deeplabv3_pascal_train_aug_2018_01_04.tar.gz",
         model=_XCEPTION65,
         scores=(
             Score(output_stride=16, mean_iou=82.20, multiply_adds=54.17),
@@ -96,11 +119,13 @@ RELEASED: dict[str, Released] = {
         **_VOC,
     ),
     "xception65_coco_voc_trainval": Released(
+        archive="deeplabv3_pascal_trainval_2018_01_04.tar.gz",
         model=_XCEPTION65,
         scores=(Score(mean_iou=87.80, multiply_adds=3055.35, split="test", **_MS),),
         **_VOC,
     ),
     "mobilenetv2_coco_cityscapes_trainfine": Released(
+        archive="deeplabv3_mnv2_cityscapes_train_2018_02_05.tar.gz",
         model=_mobilenet_v2(),
         scores=(
             Score(output_stride=16, mean_iou=70.71, multiply_adds=21.27),
@@ -109,6 +134,7 @@ RELEASED: dict[str, Released] = {
         **_CITYSCAPES,
     ),
     "xception65_cityscapes_trainfine": Released(
+        archive="deeplabv3_cityscapes_train_2018_02_06.tar.gz",
         model=_XCEPTION65,
         scores=(
             Score(output_stride=16, mean_iou=78.79, multiply_adds=418.64),
@@ -117,20 +143,24 @@ RELEASED: dict[str, Released] = {
         **_CITYSCAPES,
     ),
     "mobilenetv2_ade20k_train": Released(
+        archive="deeplabv3_mnv2_ade20k_train_2018_12_03.tar.gz",
         model=dataclasses.replace(_mobilenet_v2(), decoder=True, decoder_separable=True),
         image_size=(257, 257),
         scores=(Score(output_stride=16, mean_iou=32.04, multiply_adds=None),),
         **_ADE20K,
     ),
     "xception65_ade20k_train": Released(
+        archive="deeplabv3_xception_ade20k_train_2018_05_29.tar.gz",
         model=_XCEPTION65,
         scores=(Score(mean_iou=45.65, multiply_adds=None, **_MS),),
         **_ADE20K,
     ),
-    "xception_41_imagenet": _pretrained("xception41"),
-    "xception_65_imagenet": _pretrained("xception65"),
-    "xception_65_imagenet_coco": _pretrained("xception65"),
-    "xception_71_imagenet": _pretrained("xception71"),
-    "resnet_v1_50_beta_imagenet": _pretrained("resnet50"),
-    "resnet_v1_101_beta_imagenet": _pretrained("resnet101"),
+    "xception_41_imagenet": _pretrained("xception41", "xception_41_2018_05_09.tar.gz"),
+    "xception_65_imagenet": _pretrained("xception65", "deeplabv3_xception_2018_01_04.tar.gz"),
+    "xception_65_imagenet_coco": _pretrained(
+        "xception65", "xception_65_coco_pretrained_2018_10_02.tar.gz"
+    ),
+    "xception_71_imagenet": _pretrained("xception71", "xception_71_2018_05_09.tar.gz"),
+    "resnet_v1_50_beta_imagenet": _pretrained("resnet50", "resnet_v1_50_2018_05_04.tar.gz"),
+    "resnet_v1_101_beta_imagenet": _pretrained("resnet101", "resnet_v1_101_2018_05_04.tar.gz"),
 }

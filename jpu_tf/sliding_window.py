@@ -1,40 +1,89 @@
-"""FastFCN's protocol of evaluation: images at a fixed size, seen through windows of a crop's."""
+"""FastFCN's prediction: images resized to a fixed size, through windows of a training crop's."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar
 
-import keras
-import tensorflow as tf
+from deeplab_tf.evaluation.predict import ScaledPredict, checked_image
+from deeplab_tf.recipe.lazy import keras, tf
+from deeplab_tf.recipe.options import option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlidingWindow(ScaledPredict):
+    """Windows of a resized image; exponentials of logits are summed (FastFCN)."""
+
+    kind: ClassVar[str] = "sliding_window"
+
+    # code
+    long_side: int = option(
+        520, "length of the image's longer side at scale 1, pixels", minimum=1, may_change=True
+    )
+    # paper: Sec. 4.1, of the training crops
+    window_size: int = option(480, "side of the windows, pixels", minimum=1, may_change=True)
+
+    def predictor(self, model: keras.Model) -> SlidingWindowPredictor:
+        """A predictor that uses the model's weights as they are at each image."""
+        return SlidingWindowPredictor(model, self)
+
+    def export_model(self, model: keras.Model) -> keras.Model:
+        """A model without windows that runs the network at sizes like theirs."""
+        return at_trained_sizes(model, self.window_size)
+
+
+def at_trained_sizes(model: keras.Model, crop_size: int) -> keras.Model:
+    """A model that resizes images to a size that suits it, and the logits back.
+
+    FastFCN resizes feature maps of several strides with `align_corners=True` and joins them. How
+    they lie over each other depends on the remainder of the image's sides by 32. The model resizes
+    images up to the next size with the remainder of the training crops.
+
+    Args:
+      model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K].
+      crop_size: side of the training crops, pixels.
+
+    Returns:
+      A keras.Model of the same inputs and outputs, with the same weights.
+    """
+    from deeplab_tf.layers import ResizeLike, SegmentationModel
+    from jpu_tf.layers import ResizeToRemainder
+
+    image = keras.Input((None, None, model.input_shape[-1]))
+    logits = model(ResizeToRemainder(crop_size, name="to_trained_size")(image))
+    logits = ResizeLike(name="from_trained_size", dtype="float32")([logits, image])
+    resizing = SegmentationModel(image, logits, name=f"{model.name}_at_trained_sizes")
+    resizing.dataset_spec = getattr(model, "dataset_spec", None)
+    return resizing
 
 
 class SlidingWindowPredictor:
-    """A model that sees square windows alone, behind one graph that serves every image size.
+    """A model that sees square windows only, behind one graph for images of every size.
 
-    Like `inference.Predictor` it is traced at the first image and reads the weights anew at each
-    call.
+    Keep it as long as there are images to predict: the model is traced once, at the first image.
+    The weights are read at each image, so they may be trained in between.
 
     Attributes:
       num_classes: K, outputs of the model.
-      base_size: the longer side of an image at scale 1, pixels.
-      crop_size: side of the windows, pixels.
     """
 
-    def __init__(self, model: keras.Model, *, base_size: int = 520, crop_size: int = 480):
+    def __init__(self, model: keras.Model, options: SlidingWindow):
         """Traces nothing yet.
 
         Args:
-          model: image [N, S, S, 3] RGB 0..255 -> logits [N, S, S, K], for S the crop size.
-          base_size: the longer side of an image at scale 1, pixels (code: 520).
-          crop_size: side of the windows, pixels (paper: Sec. 4.1, of the training crops).
+          model: image [N, S, S, 3] RGB 0..255 -> logits [N, S, S, K], for S the window size.
+          options: sizes, scales and flip.
         """
 
         @tf.function(
             input_signature=[
-                tf.TensorSpec([1, crop_size, crop_size, 3], tf.float32),
+                tf.TensorSpec([1, options.window_size, options.window_size, 3], tf.float32),
                 tf.TensorSpec([], tf.bool),
             ]
         )
@@ -49,113 +98,94 @@ class SlidingWindowPredictor:
             return tf.exp(logits + tf.cond(flip, of_the_flipped, lambda: tf.zeros_like(logits)))[0]
 
         self._window_scores = window_scores
+        self._options = options
         self.num_classes = model.output_shape[-1]
-        self.base_size = base_size
-        self.crop_size = crop_size
 
-    def scores(
-        self, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
-    ) -> tf.Tensor:
-        """How much speaks for each class, at each pixel of one image.
+    def scores(self, image: np.ndarray | tf.Tensor) -> tf.Tensor:
+        """A score of each class at each pixel of one image.
 
         At each scale: the exponentials of the windows' logits, averaged where windows overlap and
-        resized to the image; summed over scales (code). They are not normalized, so a window or a
-        scale that is surer counts for more.
+        resized to the image; summed over scales (code). With `flip` the logits of the left-right
+        flipped window are added before the exponential (code). The scores are not normalized: a
+        window or a scale with larger logits counts for more.
 
-        In float64, where the released code's float32 is infinite as soon as logits, or with `flip`
-        sums of two, exceed 88.7; below that the two differ by rounding alone.
+        They are float64. The released code's float32 is infinite where logits, or with `flip` sums
+        of two, exceed 88.7; below that the two differ by rounding alone.
 
         Args:
           image: [H, W, 3] RGB 0..255, any numeric type.
-          scales: factors of `base_size`.
-          flip: add the logits of the left-right flipped window before the exponential (code).
 
         Returns:
           float64 [H, W, K], 0 or above.
 
         Raises:
-          ValueError: the image is not [H, W, 3] with at least one pixel, or the scales are not one
-            or more positive numbers.
-          FloatingPointError: scores are not finite, or at some pixel all are 0: the model's logits
+          ValueError: the image is not [H, W, 3] with at least one pixel, or has floats in 0..1.
+          FloatingPointError: scores are not finite, or all are 0 at a pixel: the model's logits
             are NaN, or so large or small (700) that float64 does not hold their exponentials.
         """
-        image = checked_image(image, scales)
+        image = checked_image(image)
         size = image.shape[:2]
         total = 0.0
-        for scale in scales:
-            total += resize_scores(self._scores_at(image, scale, flip), size)
+        for scale in self._options.scales:
+            total += resize_scores(self._scores_at(image, scale), size)
         largest = tf.reduce_max(total, axis=-1)
         if not bool(tf.reduce_all((largest > 0) & (largest < math.inf))):
             raise FloatingPointError(
                 "the exponentials of the model's logits must be finite and not all 0 at a pixel;"
-                " its logits are NaN, or beyond 700 in size. Was it trained to its end?"
+                " its logits are NaN, or beyond 700 in size. Train the model to the end, or load"
+                " another checkpoint."
             )
         return total
 
-    def label_map(
-        self, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
-    ) -> tf.Tensor:
+    def label_map(self, image: np.ndarray | tf.Tensor) -> tf.Tensor:
         """The class with the largest score at each pixel; arguments and errors as in `scores`.
 
         Returns:
           int32 [H, W].
         """
-        scores = self.scores(image, scales=scales, flip=flip)
-        return tf.argmax(scores, axis=-1, output_type=tf.int32)
+        return tf.argmax(self.scores(image), axis=-1, output_type=tf.int32)
 
-    def _scores_at(self, image: tf.Tensor, scale: float, flip: bool) -> tf.Tensor:
-        """float64 [h, w, K] at the size that the image has at the scale."""
-        height, width = size_at(image.shape[:2], math.ceil(self.base_size * scale))
-        # Of the pixels, not of normalized ones (code): resizing is linear with weights that sum to
-        # 1, so normalizing before or after is the same, and what is padded with 0 is black.
+    def _scores_at(self, image: tf.Tensor, scale: float) -> tf.Tensor:
+        """float64 [h, w, K] at the image's size at the scale."""
+        options, side = self._options, self._options.window_size
+        height, width = size_at(image.shape[:2], math.ceil(options.long_side * scale))
+        # The code resizes and pads normalized images. Pixels give the same: resizing is linear
+        # with weights that sum to 1, and the padding is black.
         image = tf.raw_ops.ResizeBilinear(
             images=image[None], size=[height, width], align_corners=True
         )
-        tops, lefts = self.starts(height), self.starts(width)
-        bottom, right = tops[-1] + self.crop_size, lefts[-1] + self.crop_size
+        tops, lefts = window_starts(height, side), window_starts(width, side)
+        bottom, right = tops[-1] + side, lefts[-1] + side
         image = tf.pad(image, [[0, 0], [0, bottom - height], [0, right - width], [0, 0]])
         total = tf.zeros([height, width, self.num_classes], tf.float64)
         count = tf.zeros([height, width, 1], tf.float64)
         for top, left in itertools.product(tops, lefts):
-            bottom, right = top + self.crop_size, left + self.crop_size
-            scores = self._window_scores(image[:, top:bottom, left:right], flip)
-            scores = scores[: height - top, : width - left]
+            window = image[:, top : top + side, left : left + side]
+            scores = self._window_scores(window, options.flip)[: height - top, : width - left]
             rest = [height - top - scores.shape[0], width - left - scores.shape[1]]
             place = [[top, rest[0]], [left, rest[1]], [0, 0]]
             total += tf.pad(scores, place)
             count += tf.pad(tf.ones_like(scores[..., :1]), place)
         return total / count
 
-    def starts(self, side: int) -> list[int]:
-        """Where the windows begin along a side of `side` pixels.
 
-        Two thirds of the crop apart; the last one is not moved back but reaches over the end, where
-        the image is padded (code).
-        """
-        stride = max(1, int(self.crop_size * 2 / 3))
-        windows = max(0, math.ceil((side - self.crop_size) / stride)) + 1
-        return [i * stride for i in range(windows)]
+def window_starts(side: int, window_size: int) -> list[int]:
+    """Where windows begin along a side of an image.
 
+    They are two thirds of a window apart. The last one is not shifted back: it reaches beyond the
+    image, which is padded (code).
 
-def checked_image(image: Any, scales: Sequence[float]) -> tf.Tensor:
-    """The image as float32 [H, W, 3].
-
-    Raises:
-      ValueError: it is not [H, W, 3] with at least one pixel, or the scales are not one or more
-        positive numbers.
+    Args:
+      side: of the image, pixels.
+      window_size: side of the windows, pixels.
     """
-    image = tf.cast(image, tf.float32)
-    if image.shape.rank != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(
-            f"image must be [H, W, 3] with at least one pixel; got {tuple(image.shape)}."
-        )
-    if not scales or min(scales) <= 0:
-        raise ValueError(f"scales must be one or more positive numbers; got {scales}.")
-    return image
+    stride = max(1, int(window_size * 2 / 3))
+    windows = max(0, math.ceil((side - window_size) / stride)) + 1
+    return [i * stride for i in range(windows)]
 
 
 def size_at(size: Sequence[int], long_side: int) -> tuple[int, int]:
-    """Height and width of an image whose longer side is brought to `long_side` pixels (code)."""
+    """Height and width of an image whose longer side is resized to `long_side` pixels (code)."""
     height, width = size
     if height > width:
         return long_side, max(1, int(width * long_side / height + 0.5))
@@ -163,7 +193,7 @@ def size_at(size: Sequence[int], long_side: int) -> tuple[int, int]:
 
 
 def resize_scores(scores: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
-    """Bilinear with corners on corners, in float64, which TensorFlow's own operation is not.
+    """Resizes bilinearly with `align_corners=True`, in float64; TensorFlow's kernel has float32.
 
     Args:
       scores: float64 [h, w, K].

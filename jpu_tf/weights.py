@@ -1,19 +1,22 @@
-"""Weights of FastFCN's released code by their names there, and the network they belong to.
+"""The names that FastFCN's PyTorch code gives to its weights.
 
-The same names, without their first part, are those of the ImageNet networks that its backbones
-start from.
+Without their first part they are the names of the ImageNet networks that its backbones start from.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
-
-import keras
-import numpy as np
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from deeplab_tf.weights import weights_by_name
+from deeplab_tf.weights.naming import Naming, Recognized, first_names
+from jpu_tf.heads import ASPP, FCN, PSP, Encoding
+from jpu_tf.upsamplers import JPU, JPUX, UPSAMPLERS, NoUpsampling
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
 
 # Our layer -> (its module in the released code, the module of its normalization).
 _SHARED: tuple[tuple[str, str, str], ...] = (
@@ -98,22 +101,24 @@ _BACKBONES = {
     (3, 4, 23, 3): "resnet101_deep_stem",
     (3, 8, 36, 3): "resnet152_deep_stem",
 }
-# A key that only networks with this head have -> the head; the order matters.
-_HEAD_SIGNS = (
-    ("head.encmodule.encoding.3.codewords", "encoding"),
-    ("head.aspp.b0.0.weight", "aspp"),
-    ("head.conv5.0.conv1.0.weight", "psp"),
-    ("head.conv5.4.weight", "fcn"),
-)
-_UPSAMPLER_SIGNS = (("jpu.jum_1.conv_l.0.weight", "jpu_x"), ("jpu.conv5.0.weight", "jpu"))
+# A name that only networks with this head have -> the head. The order matters.
+_HEAD_SIGNS = {
+    "head.encmodule.encoding.3.codewords": Encoding,
+    "head.aspp.b0.0.weight": ASPP,
+    "head.conv5.0.conv1.0.weight": PSP,
+    "head.conv5.4.weight": FCN,
+}
+_UPSAMPLER_SIGNS = {"jpu.jum_1.conv_l.0.weight": JPUX, "jpu.conv5.0.weight": JPU}
+# Modules of the outputs that only training needs -> how our names of their layers begin.
+_TRAINING_ONLY = {"auxlayer.": "aux_", "head.encmodule.selayer.": "head_se_logits"}
 
 
-def released_name(weight: str, head: str) -> str | None:
+def released_name(weight: str, head: str | None) -> str | None:
     """The name that the released code has for our 'layer/weight'; None if it has no such weight.
 
     Args:
       weight: as from `deeplab_tf.weights.weights_by_name`.
-      head: of the network, since heads share names of layers.
+      head: kind of the network's head, since heads share names of layers; None: a backbone alone.
     """
     layer, kind = weight.split("/")
     base = re.sub(r"_(bn|gn)$", "", layer)
@@ -142,11 +147,62 @@ def to_our_layout(array: np.ndarray, weight: str) -> np.ndarray:
     return array.T
 
 
-def normalize_names(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The state_dict as a network on one device has it, without what no network here reads.
+def recognize(
+    state_dict: Mapping[str, np.ndarray], options: Mapping[str, Any]
+) -> Recognized | None:
+    """The network that a state dict belongs to; see `deeplab_tf.weights.Naming`.
 
-    The prefix 'module.' of parallel training goes, counters of batches and the unused classifier
-    of ImageNet too; a backbone alone gets the prefix 'pretrained.' of the whole network.
+    Names and shapes leave open whether a network without JPU is dilated, runs at output stride 32
+    or is upsampled bilinearly. Without options it is dilated.
+
+    Args:
+      state_dict: name -> array.
+      options: `upsampler` must have no weights if there are none.
+
+    Raises:
+      ValueError: the network is not one of this package, or the upsampler does not suit it.
+    """
+    arrays = _on_one_device(state_dict)
+    if "pretrained.conv1.weight" in arrays:
+        raise ValueError(
+            "these weights are of a ResNet with one 7x7 convolution as its stem (conv1.weight);"
+            " FastFCN's released networks have a deep stem of three (conv1.0.weight)."
+        )
+    if "pretrained.conv1.0.weight" not in arrays:
+        return None
+    known: dict[str, Any] = {"backbone": _backbone(arrays)}
+    if not any(name.startswith("head.") for name in arrays):
+        return Recognized(kind="fastfcn", known=known, num_classes=None)
+    head = _first_sign(_HEAD_SIGNS, arrays)
+    if head is None:
+        signs = ", ".join(f"{sign} ({head.kind})" for sign, head in _HEAD_SIGNS.items())
+        found = {name: arrays[name] for name in arrays if name.startswith("head.")}
+        raise ValueError(
+            f"these weights must have those of a released head, one of {signs}; got"
+            f" {first_names(found)}."
+        )
+    known["head"] = _encoding(arrays) if head is Encoding else head()
+    upsampler = _first_sign(_UPSAMPLER_SIGNS, arrays)
+    assumed = {}
+    if upsampler is None:
+        assumed["upsampler"] = NoUpsampling()
+        _check_weightless(options.get("upsampler"))
+    else:
+        known["upsampler"] = upsampler()
+    if "auxlayer.conv5.0.weight" not in arrays:
+        known["aux_weight"] = 0.0
+    logits = released_name("head_logits/kernel", head.kind)
+    if logits not in arrays or arrays[logits].ndim != 4:
+        raise ValueError(f"these weights must have {logits}, the classifier of head {head.kind}.")
+    num_classes = arrays[logits].shape[0]
+    return Recognized(kind="fastfcn", known=known, assumed=assumed, num_classes=num_classes)
+
+
+def _on_one_device(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state dict as a network on one device has it, without what no network here reads.
+
+    Left out are the prefix 'module.' of parallel training, counters of batches and the unused
+    classifier of ImageNet. A backbone alone gets the prefix 'pretrained.' of the whole network.
     """
     names = {name: name.removeprefix("module.") for name in state_dict}
     if "conv1.0.weight" in names.values():
@@ -158,88 +214,73 @@ def normalize_names(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     }
 
 
-def recognise(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Any], int | None]:
-    """The FastFCN arguments and the number of classes that a state_dict belongs to.
-
-    Names and shapes cannot tell whether a network without JPU is dilated, runs at output stride
-    32 or is upsampled bilinearly; those are left to their defaults.
-
-    Args:
-      shapes: name -> shape, names as from `normalize_names`.
-
-    Returns:
-      (arguments of model.FastFCN, num_classes). A backbone alone gives ({"backbone": ...}, None).
-
-    Raises:
-      ValueError: the names are those of no network known here.
-    """
-    arguments: dict[str, Any] = {"backbone": _backbone(shapes)}
-    if not any(name.startswith("head.") for name in shapes):
-        return arguments, None
-    head = next((head for sign, head in _HEAD_SIGNS if sign in shapes), None)
-    if head is None:
-        known = ", ".join(f"{sign} ({head})" for sign, head in _HEAD_SIGNS)
-        raise ValueError(
-            f"these weights must have those of a released head, one of {known}; got"
-            f" {_first(name for name in shapes if name.startswith('head.'))}."
-        )
-    upsampler = next((name for sign, name in _UPSAMPLER_SIGNS if sign in shapes), "none")
-    arguments |= {"upsampler": upsampler, "head": head}
-    if "auxlayer.conv5.0.weight" not in shapes:
-        arguments["aux_weight"] = 0.0
-    if head == "encoding":
-        if "head.encmodule.selayer.weight" not in shapes:
-            arguments["se_weight"] = 0.0
-        arguments["head_lateral"] = "head.fusion.0.weight" in shapes
-        if "head.conv5.0.weight" in shapes:
-            arguments["head_kernel_size"] = shapes["head.conv5.0.weight"][-1]
-    logits = released_name("head_logits/kernel", head)
-    if logits not in shapes:
-        raise ValueError(f"these weights lack {logits}, the classifier of head {head}.")
-    return arguments, shapes[logits][0]
-
-
-def _backbone(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    if "pretrained.conv1.weight" in shapes or "conv1.weight" in shapes:
-        raise ValueError(
-            "these weights are of a ResNet with one 7x7 convolution as its stem (conv1.weight);"
-            " FastFCN's released networks have a deep stem of three (conv1.0.weight)."
-        )
+def _backbone(arrays: Mapping[str, np.ndarray]) -> str:
     units = tuple(
-        len({name.split(".")[2] for name in shapes if name.startswith(f"pretrained.layer{i}.")})
+        len({name.split(".")[2] for name in arrays if name.startswith(f"pretrained.layer{i}.")})
         for i in range(1, 5)
     )
-    if "pretrained.conv1.0.weight" not in shapes or units not in _BACKBONES:
+    if units not in _BACKBONES:
         known = ", ".join(f"{name} {units}" for units, name in _BACKBONES.items())
         raise ValueError(
-            "these are not the weights of a released FastFCN network: they need a backbone"
-            f" pretrained.conv1.0.weight, ... with as many units in its stages as {known}; got"
-            f" {units} in {_first(shapes)}."
+            f"the backbone must have as many units in its stages as one of {known}; got {units}."
         )
     return _BACKBONES[units]
 
 
-def _first(names) -> str:
-    return ", ".join(sorted(names)[:8]) or "no arrays"
+def _first_sign(signs: Mapping[str, type], names: Iterable[str]) -> type | None:
+    return next((part for sign, part in signs.items() if sign in names), None)
 
 
-def to_our_names(
-    state_dict: Mapping[str, np.ndarray], model: keras.Model, head: str
-) -> dict[str, np.ndarray]:
+def _encoding(arrays: Mapping[str, np.ndarray]) -> Encoding:
+    options: dict[str, Any] = {"lateral": "head.fusion.0.weight" in arrays}
+    if "head.encmodule.selayer.weight" not in arrays:
+        options["se_weight"] = 0.0
+    if "head.conv5.0.weight" in arrays:
+        options["kernel_size"] = arrays["head.conv5.0.weight"].shape[-1]
+    return Encoding(**options)
+
+
+def _check_weightless(upsampler: Any) -> None:
+    """Checks the upsampler that the user chose for a network without weights of one."""
+    weightless = [kind for kind, part in UPSAMPLERS.items() if not part.prefixes]
+    kind = getattr(upsampler, "kind", upsampler)
+    if kind is not None and kind not in weightless:
+        raise ValueError(
+            f"upsampler must be {' or '.join(weightless)} for weights without JPU; got {kind}."
+        )
+
+
+def to_our_names(state_dict: Mapping[str, np.ndarray], model: keras.Model) -> dict[str, np.ndarray]:
     """Renames and transposes arrays for `deeplab_tf.weights.fit_weights`.
 
     Args:
-      state_dict: name -> array, names as from `normalize_names`.
-      model: the network they are for, built with auxiliary=True.
-      head: of the network.
+      state_dict: name -> array.
+      model: the network that they are for. If it has no auxiliary outputs, their weights are left
+        out.
 
     Returns:
-      'layer/weight' -> array; what the model has no weight for keeps its name.
+      'layer/weight' -> array. What the model has no weight for keeps its name.
     """
-    theirs = {weight: released_name(weight, head) for weight in weights_by_name(model)}
-    theirs = {weight: name for weight, name in theirs.items() if name in state_dict}
+    arrays = _on_one_device(state_dict)
+    head = _first_sign(_HEAD_SIGNS, arrays)
+    ours = weights_by_name(model)
+    theirs = {weight: released_name(weight, head and head.kind) for weight in ours}
+    theirs = {weight: name for weight, name in theirs.items() if name in arrays}
+    absent = tuple(
+        module
+        for module, prefix in _TRAINING_ONLY.items()
+        if not any(weight.startswith(prefix) for weight in ours)
+    )
     used = set(theirs.values())
     return {
-        **{weight: to_our_layout(state_dict[name], weight) for weight, name in theirs.items()},
-        **{name: array for name, array in state_dict.items() if name not in used},
+        **{weight: to_our_layout(arrays[name], weight) for weight, name in theirs.items()},
+        **{n: a for n, a in arrays.items() if n not in used and not n.startswith(absent)},
     }
+
+
+NAMING = Naming(
+    title="FastFCN's PyTorch code",
+    examples="pretrained.conv1.0.weight, ..., or conv1.0.weight, ... for a backbone alone",
+    recognize=recognize,
+    to_our_names=to_our_names,
+)

@@ -14,11 +14,12 @@ import benchmark_fps
 import benchmark_speed
 import benchmark_tables
 import cli
-import zoo
 from absl import flags
 
-from deeplab_tf.recipe import options as config
+from deeplab_tf import zoo
 from deeplab_tf.recipe import flags as recipe_flags
+from deeplab_tf.recipe.options import lookup
+from deeplab_tf.recipe.parts import ModelConfig
 
 _TABLE = flags.DEFINE_enum(
     "table",
@@ -26,10 +27,6 @@ _TABLE = flags.DEFINE_enum(
     [*benchmark_tables.TABLES, "fastfcn2"],
     "print this table of a paper, ours beside theirs",
 )
-_MODEL = flags.DEFINE_enum(
-    "model", None, list(zoo.MODEL_CONFIGS), "measure this network; --model.* are its options"
-)
-_RECIPE = flags.DEFINE_string("recipe", None, "measure this recipe's network")
 _HEIGHT = flags.DEFINE_integer("height", 513, "of the images, pixels", lower_bound=1)
 _WIDTH = flags.DEFINE_integer(
     "width", None, "of the images, pixels; default: as the height", lower_bound=1
@@ -40,13 +37,14 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "timed rounds", lower_bound=1)
 _PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Keras' dtype policy"
 )
-recipe_flags.define_section("model", *zoo.MODEL_CONFIGS.values())
+recipe_flags.define_recipe()
+cli.define_parts({"model": zoo.MODELS})
 
 
 def main(argv: list[str]) -> None:
     """Prints a table, or measures a network."""
     cli.no_arguments(argv)
-    if sum(flag.value is not None for flag in (_TABLE, _MODEL, _RECIPE)) != 1:
+    if sum(flags.FLAGS[name].present > 0 for name in ("table", "model", "recipe")) != 1:
         raise ValueError("give one of --table, --model and --recipe; see --help.")
     if _TABLE.value == "fastfcn2":
         if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
@@ -70,15 +68,14 @@ def _set_precision() -> None:
     keras.config.set_dtype_policy(_PRECISION.value)
 
 
-def _model_config() -> config.ModelConfig:
-    if _RECIPE.value is not None:
-        named = config.lookup(zoo.RECIPES, _RECIPE.value, "recipe").model
-    else:
-        named = zoo.MODEL_CONFIGS[_MODEL.value]()
-    return recipe_flags.section_from_flags("model", named)
+def _model_config() -> ModelConfig:
+    named = zoo.MODELS["deeplabv3plus"]()
+    if flags.FLAGS.recipe is not None:
+        named = lookup(zoo.RECIPES, flags.FLAGS.recipe, "recipe").model
+    return recipe_flags.part_from_flags("model", named, zoo.MODELS)
 
 
-def _print_measurements(model: config.ModelConfig) -> None:
+def _print_measurements(model: ModelConfig) -> None:
     import tensorflow as tf
 
     size = (_HEIGHT.value, _WIDTH.value or _HEIGHT.value)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jpu_tf.model import FastFCN
+from jpu_tf.model import FastFCNConfig
 
 IMAGE_SIZE = (512, 512)  # paper: Tab. 2
 NUM_CLASSES = 59  # code: PASCAL-Context without its background
@@ -29,9 +29,9 @@ class Row:
     fps: float
 
     @property
-    def model(self) -> FastFCN:
+    def model(self) -> FastFCNConfig:
         """The network as the reference times it, with auxiliary and semantic encoding outputs."""
-        return FastFCN(backbone=self.backbone, head=self.head, upsampler=self.upsampler)
+        return FastFCNConfig(backbone=self.backbone, head=self.head, upsampler=self.upsampler)
 
 
 def _rows(backbone: str, head: str, **fps: float) -> list[Row]:

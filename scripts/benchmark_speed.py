@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deeplab_tf.recipe.options import ModelConfig
+from deeplab_tf.recipe.parts import ModelConfig
 
 _ROUND_SECONDS = 1.0  # ours: long against the clock and the start of a call
 _WARM_UP_CALLS = 3  # ours: the first one traces, the second may still choose algorithms
@@ -110,29 +110,19 @@ def measure(
 def _training_step(config: ModelConfig, model: Any) -> Callable[[Any], Any]:
     import tensorflow as tf
 
-    from deeplab_tf.training import losses
-    from deeplab_tf.training import optimizers as optimization
-    from deeplab_tf.training import loop as training
+    from deeplab_tf.training.losses import CrossEntropy
+    from deeplab_tf.training.optimizers import SGD
+    from deeplab_tf.training.step import train_step
 
-    pixel_loss = functools.partial(losses.LOSSES["cross_entropy"], ignore_label=_IGNORE_LABEL)
-    output_losses = config.losses(pixel_loss)
-    optimizer = optimization.Momentum(model.trainable_variables, 0.9)
-    decayed = optimization.decayed_weights(model, "kernels")
-
-    @tf.function
-    def step(batch):
-        return training.train_step(
-            model,
-            optimizer,
-            output_losses,
-            batch,
-            learning_rate=tf.constant(0.0),  # on noise, weights would soon be no numbers
-            factors=[1.0] * len(model.trainable_variables),
-            decayed=decayed,
-            weight_decay=4e-5,  # code
+    output_losses = config.losses(functools.partial(CrossEntropy(), ignore_label=_IGNORE_LABEL))
+    optimizer = SGD().build(model)
+    # With a rate above 0, training on noise soon gives weights that are not finite.
+    learning_rate = tf.constant(0.0)
+    return tf.function(
+        lambda batch: train_step(
+            model, optimizer, output_losses, batch, learning_rate=learning_rate
         )
-
-    return step
+    )
 
 
 def _warm_up(call: Callable[[], Any]) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from deeplab_tf.recipe.options import ModelConfig
-from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.model import DeepLabV3PlusConfig
+from deeplab_tf.recipe.parts import ModelConfig
 from deeplab_tf.released import VOC_SCALES
 
 
@@ -48,7 +48,7 @@ def _deeplab(
     return Row(
         train_output_stride=train_output_stride,
         marks=ticked,
-        model=DeepLabV3Plus(
+        model=DeepLabV3PlusConfig(
             backbone=backbone,
             output_stride=output_stride,
             decoder="Decoder" in ticked,

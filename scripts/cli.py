@@ -9,9 +9,20 @@ from collections.abc import Callable
 
 from absl import flags, logging
 
+from deeplab_tf.recipe import flags as recipe_flags
+
 _DEBUG = flags.DEFINE_bool(
     "debug", False, "show where in the code an error came from", module_name="general"
 )
+
+
+_PARTS: dict[str, object] = {}  # of a recipe, that this script has flags for
+
+
+def define_parts(parts: recipe_flags.Parts) -> None:
+    """Defines the flags of these parts of a recipe, and shows them in --help."""
+    recipe_flags.define(parts)
+    _PARTS.update(parts)
 
 
 class _Help(flags.BooleanFlag):
@@ -23,24 +34,26 @@ class _Help(flags.BooleanFlag):
     def parse(self, argument: str) -> None:
         """Prints the help and ends the program."""
         print(sys.modules["__main__"].__doc__)
-        print("\n".join(_flags_help()))
+        by_module = flags.FLAGS.flags_by_module_dict()
+        # absl's own, on logging, are accepted and not listed.
+        others = ("general", recipe_flags.MODULE, "absl.logging")
+        for module in [*sorted(by_module.keys() - set(others)), "general"]:
+            print(flags.FLAGS.module_help(module).strip("\n") + "\n")
+        if _PARTS:
+            print("Parts of a recipe. A flag that is not given leaves the recipe's value as it is.")
+            print(recipe_flags.help_text(_PARTS))
         sys.exit(0)
-
-
-def _flags_help() -> list[str]:
-    modules = sorted(flags.FLAGS.flags_by_module_dict(), key=lambda name: name == "general")
-    return [flags.FLAGS.module_help(module).lstrip("\n") + "\n" for module in modules]
 
 
 def run(main: Callable[[list[str]], None], *, interrupted: str = "stopped") -> None:
     """Parses the flags, calls `main` and ends the program.
 
-    A mistake of the user's, which is a ValueError, an OSError or a FloatingPointError, becomes a
-    line on standard error and exit code 1. Any other exception is ours and shows its traceback.
+    A mistake of the user, which is a ValueError, an OSError or a FloatingPointError, becomes one
+    line on standard error and exit code 1. Any other exception is a bug and shows its traceback.
 
     Args:
-      main: takes the arguments that are no flags, the program's name first.
-      interrupted: what to say after Ctrl-C; the exit code is 130.
+      main: takes the arguments that are not flags, the program's name first.
+      interrupted: the message after Ctrl-C; the exit code is 130.
     """
     flags.DEFINE_flag(_Help(), module_name="general")
     try:
@@ -85,11 +98,12 @@ def require(**values: object) -> None:
 def import_tensorflow() -> None:
     """Imports TensorFlow without its start-up messages.
 
-    They are written from C++ and no setting silences all of them, so standard error is caught
-    meanwhile. They are shown after all if the import fails or if TensorFlow gave up on a GPU, and
-    whoever sets TF_CPP_MIN_LOG_LEVEL gets what he asks for.
+    They are written from C++ before any setting applies (TensorFlow 2.21: TF_CPP_MIN_LOG_LEVEL=3
+    leaves six lines), so standard error is redirected during the import. The messages are shown
+    if the import fails or if TensorFlow does not find the GPU's libraries. With
+    TF_CPP_MIN_LOG_LEVEL set, nothing is redirected.
     """
-    # tensorflow-datasets warns at each dataset that has settings of its own, as all of ours do.
+    # tensorflow-datasets warns about every dataset that has a config of its own, as ours do.
     logging.set_verbosity(logging.ERROR)
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         import tensorflow as tf
@@ -104,8 +118,7 @@ def import_tensorflow() -> None:
         try:
             import tensorflow as tf
 
-            # Makes the devices ready, which is the second half of them, and has oneDNN say what it
-            # leaves to others.
+            # Initializes the devices and oneDNN, which print the second half of the messages.
             tf.transpose(tf.zeros([1, 1], tf.uint8))
             imported = True
         finally:

@@ -1,6 +1,5 @@
-# Sourced by the other shell scripts: `prepare_environment` makes .venv with the project installed
-# in it, or reuses it, and sets `python` to its interpreter. PYTHON names the interpreter to make
-# it with.
+# Sourced by the other shell scripts. `prepare_environment` creates .venv with the project installed
+# in it, or reuses it; `python` is its interpreter. PYTHON names the interpreter to create it with.
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="$root/.venv/bin/python"
@@ -24,10 +23,10 @@ find_python() {
     fi
   done
   fail "Python 3.11 or later is needed;${found:- ${PYTHON:-python3} does not run;} install one," \
-    "or name one: PYTHON=/path/to/python3.11 bash $0"
+    "or set PYTHON=/path/to/python3.11"
 }
 
-# What an installation depends on: where the checkout is, the interpreter, the requirements.
+# What an installation depends on: the path of the clone, the interpreter, the requirements.
 installation() {
   echo "$root"
   "$python" --version
@@ -36,31 +35,31 @@ installation() {
 
 prepare_environment() {
   local venv="$root/.venv"
-  local stamp="$venv/installed.txt"    # written last: what is installed
-  local unfinished="$venv/unfinished"  # written first, removed last
+  local stamp="$venv/installed.txt"    # says what is installed; written last
+  local unfinished="$venv/unfinished"  # created first, removed last
 
   if [ -n "${PYTHON:-}" ] && [ -e "$stamp" ] \
     && [ "$("$PYTHON" --version)" != "$("$python" --version)" ]; then
-    fail "$venv is of $("$python" --version); remove it to make it with $PYTHON"
+    fail "$venv has $("$python" --version); remove it to create it with $PYTHON"
   fi
   if [ -e "$stamp" ] && [ "$(installation 2>&1)" = "$(cat "$stamp")" ]; then
     echo "using the environment $venv"
     return
   fi
   if [ -e "$unfinished" ] || { [ -e "$stamp" ] && ! "$python" --version > /dev/null 2>&1; }; then
-    rm -rf "$venv"  # ours, and interrupted or its interpreter is gone
+    rm -rf "$venv"  # created here, but not completed, or its interpreter is gone
   fi
   if [ ! -e "$venv" ]; then
     local base
     base="$(find_python)"
     "$base" -c 'import ensurepip, venv' 2> /dev/null || fail "$base has no venv module;" \
       "on Debian or Ubuntu: sudo apt install python3-venv"
-    echo "making the environment $venv with $("$base" --version)"
+    echo "creating the environment $venv with $("$base" --version)"
     mkdir "$venv"
     touch "$unfinished"
     "$base" -m venv "$venv"
   fi
-  echo "installing the project; TensorFlow is a download of some 600 MB"
+  echo "installing the project; TensorFlow is a download of about 600 MB"
   "$python" -m pip install --editable "$root[test]"
   installation > "$stamp.tmp"
   mv "$stamp.tmp" "$stamp"

@@ -9,26 +9,20 @@ import cli
 import trained
 from absl import flags
 
-# Named here because the exporters themselves import TensorFlow; the test compares the lists.
-FORMATS = ("saved_model",)
+from deeplab_tf.export import EXPORTERS
 
-_FORMAT = flags.DEFINE_enum("format", "saved_model", FORMATS, "what to write")
-_OUTPUT = flags.DEFINE_string("output", None, "directory to write to; must not be there yet")
+_FORMAT = flags.DEFINE_enum("format", "saved_model", list(EXPORTERS), "what to write")
+_OUTPUT = flags.DEFINE_string("output", None, "directory to write to; must be empty or absent")
 
 
 def main(argv: list[str]) -> None:
-    """Exports, and checks what was written against the model."""
+    """Exports, and compares the export's predictions with the model's."""
     cli.no_arguments(argv)
     cli.require(workdir=trained.WORKDIR.value, output=_OUTPUT.value)
     cli.import_tensorflow()
-    from deeplab_tf.export import EXPORTERS
-    from deeplab_tf.evaluation.whole_image import at_trained_sizes
-
-    how = trained.recipe().eval
-    model = trained.model(how.output_stride)
-    if how.protocol == "sliding_window":  # an export has no windows
-        model = at_trained_sizes(model, how.crop_size)
-    EXPORTERS[_FORMAT.value](model, trained.spec(), _OUTPUT.value)
+    predict = trained.recipe({}).predict
+    model = trained.model(predict.output_stride)
+    EXPORTERS[_FORMAT.value](predict.export_model(model), model.dataset_spec, _OUTPUT.value)
     print(f"wrote {_OUTPUT.value}; its predictions were compared with the model's")
 
 

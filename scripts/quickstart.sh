@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# From a fresh checkout to a trained, evaluated and exported network, in one command.
+# From a fresh clone to a trained, evaluated and exported network in one command.
 #
-#   bash scripts/quickstart.sh [directory]   results go to runs/quickstart unless named
+#   bash scripts/quickstart.sh [directory]   directory of the results; default: runs/quickstart
 #
-# A second run uses the environment again and goes on where the first one was.
+# A second run reuses the environment and resumes where the first one stopped.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 results="${1:-$root/runs/quickstart}"
 run="$results/run"
-examples=1000  # drawn for training; a quarter more for validation
-export PYTHONUNBUFFERED=1  # what is printed and the progress line stay in order
+examples=1000  # drawn for training, and a quarter of that for validation
+export PYTHONUNBUFFERED=1  # keeps output and progress lines in order
 
 stage() {
   local title="$1" start="$SECONDS"
@@ -28,16 +28,16 @@ script() {
 }
 
 stage "environment" prepare_environment
-stage "data" script prepare_dataset --data.dataset=shapes --data.num_examples="$examples" \
+stage "data" script prepare_dataset --dataset=shapes --dataset.num_examples="$examples" \
   --data_dir="$results/data" --samples="$results/samples"
-stage "training" script train --recipe=quickstart_shapes --data.num_examples="$examples" \
+stage "training" script train --recipe=quickstart_shapes --dataset.num_examples="$examples" \
   --data_dir="$results/data" --workdir="$run"
 stage "evaluation" script evaluate --workdir="$run" --data_dir="$results/data"
 stage "prediction" script predict --workdir="$run" --images="$results/samples" \
   --output="$results/predictions"
 if [ -e "$results/saved_model" ]; then
   echo
-  echo "== export: $results/saved_model is there already; remove it to export again"
+  echo "== export: $results/saved_model exists; remove it to export again"
 else
   stage "export" script export --workdir="$run" --format=saved_model \
     --output="$results/saved_model"
@@ -46,10 +46,10 @@ fi
 cat <<END
 
 Done in $SECONDS s. In $results are
-  predictions/            overlays of predictions on pictures that were not trained on
+  predictions/            overlays of predictions on validation images
   run/evaluation.json     IoU of each class
-  run/training_curve.png  loss and mean IoU while training; the numbers are in metrics.csv
-  run/pictures/           image, label and prediction while training
-  saved_model/            the network for use without this project
-Next: your own photos, see README.md.
+  run/training_curve.png  loss and mean IoU during training; metrics.csv has the numbers
+  run/pictures/           image, label and prediction during training
+  saved_model/            the network, for use without this project
+Next: train on your own photos, see README.md.
 END

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs the tests; makes the environment first if it is not there.
+# Runs the tests; creates the environment first if it does not exist.
 #
-#   bash scripts/test.sh                     the tests; --slow: with the slow ones
-#   bash scripts/test.sh -k metrics          any arguments of pytest
-#   PYTHON=python3.12 bash scripts/test.sh   the interpreter to make the environment with
+#   bash scripts/test.sh                     the tests; --slow: also the slow ones
+#   bash scripts/test.sh -k metrics          takes the arguments of pytest
+#   PYTHON=python3.12 bash scripts/test.sh   the interpreter to create the environment with
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 

@@ -15,7 +15,7 @@ tf.config.set_logical_device_configuration(
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
     parser.addoption(
-        "--accept", action="store_true", help="write the files under tests/expected anew"
+        "--accept", action="store_true", help="write the files under tests/expected again"
     )
 
 

@@ -8,29 +8,30 @@ import sys
 import numpy as np
 import pytest
 
+import deeplab_tf
+import jpu_tf
 from deeplab_tf.weights import weights_by_name
 
-_ROW = """
-import {package}
-config = {package}.{config}
-"""
-
 _NETWORKS = {
-    "mobilenet_v2": ("deeplab_tf", 'DeepLabV3Plus(backbone="mobilenet_v2_tiny", output_stride=8)'),
-    "resnet": ("deeplab_tf", 'DeepLabV3Plus(backbone="resnet_tiny", separable=False)'),
-    "xception": ("deeplab_tf", 'DeepLabV3Plus(backbone="xception_tiny", output_stride=32)'),
-    "encoding": ("jpu_tf", 'FastFCN(backbone="resnet_deep_stem_tiny")'),
-    "psp": ("jpu_tf", 'FastFCN(backbone="resnet_tiny", upsampler="fpn", head="psp")'),
-    "aspp": ("jpu_tf", 'FastFCN(backbone="xception_tiny", upsampler="jpu_x", head="aspp")'),
-    "deeplab": ("jpu_tf", 'FastFCN(backbone="mobilenet_v2_tiny", head="deeplab")'),
+    "mobilenet_v2": (
+        deeplab_tf.DeepLabV3Plus,
+        {"backbone": "mobilenet_v2_tiny", "output_stride": 8},
+    ),
+    "resnet": (deeplab_tf.DeepLabV3Plus, {"backbone": "resnet_tiny", "separable": False}),
+    "xception": (deeplab_tf.DeepLabV3Plus, {"backbone": "xception_tiny", "output_stride": 32}),
+    "encoding": (jpu_tf.FastFCN, {"backbone": "resnet_deep_stem_tiny"}),
+    "psp": (jpu_tf.FastFCN, {"backbone": "resnet_tiny", "upsampler": "fpn", "head": "psp"}),
+    "aspp": (jpu_tf.FastFCN, {"backbone": "xception_tiny", "upsampler": "jpu_x", "head": "aspp"}),
+    "deeplab": (jpu_tf.FastFCN, {"backbone": "mobilenet_v2_tiny", "head": "deeplab"}),
 }
 
 # Fills the network with the arrays of one file and writes its logits to another.
 _ELSEWHERE = """
 import sys
 import numpy as np
+from {module} import {function}
 from deeplab_tf.weights import weights_by_name
-model = config.build(5)
+model = {function}(5, **{options})
 arrays = np.load(sys.argv[1])
 for name, weight in weights_by_name(model).items():
     weight.assign(arrays[name])
@@ -46,11 +47,8 @@ np.save(sys.argv[2], np.asarray(logits))
 def test_logits_are_those_of_tensorflow(backend, network, tmp_path, root):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed; pip install -e .[backends]")
-    package, config = _NETWORKS[network]
-    row = _ROW.format(package=package, config=config)
-    names = {}
-    exec(row, names)
-    model = names["config"].build(5)
+    build, options = _NETWORKS[network]
+    model = build(5, **options)
     rng = np.random.default_rng(0)
     arrays = {}
     for name, weight in weights_by_name(model).items():
@@ -63,8 +61,9 @@ def test_logits_are_those_of_tensorflow(backend, network, tmp_path, root):
     expected = model.predict(arrays["image"], verbose=0)
     environment = {**os.environ, "KERAS_BACKEND": backend}
     environment["PYTHONPATH"] = os.pathsep.join([str(root), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", row + _ELSEWHERE]
+    program = _ELSEWHERE.format(module=build.__module__, function=build.__name__, options=options)
     paths = [str(tmp_path / name) for name in ("arrays.npz", "logits.npy")]
-    subprocess.run([*command, *paths], check=True, env=environment, cwd=tmp_path)
+    command = [sys.executable, "-c", program, *paths]
+    subprocess.run(command, check=True, env=environment, cwd=tmp_path)
     difference = np.abs(np.load(paths[1]) - expected).max()
     assert difference <= 1e-4 * expected.std()

@@ -1,6 +1,7 @@
 """The structure that docs/CONTRIBUTING.md promises: imports point down, and a few more rules."""
 
 import ast
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -10,75 +11,58 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Lowest layer first. A module imports modules of its own column and of lower layers; where a
-# layer has several columns, none imports another. A package stands for all modules in it, unless
+# layer has several columns, none imports another. A room stands for all modules in it, unless
 # they have rows of their own.
 LAYERS: list[dict[str, set[str]]] = [
     {
         "contracts": {
-            "deeplab_tf.recipe.options",
-            "deeplab_tf.recipe.flags",
-            "deeplab_tf.recipe.as_json",
-            "deeplab_tf.recipe.dataset_spec",
-            "deeplab_tf.recipe.files",
+            "deeplab_tf.recipe",
+            "deeplab_tf.layers.names",
+            "deeplab_tf.layers_registration",
         },
     },
     {
-        "network": {
-            "deeplab_tf.layers.atrous",
-            "deeplab_tf.backbones",
-            "deeplab_tf.layers",
-            "deeplab_tf.layers.normalization",
-        },
-        "data": {"deeplab_tf.data", "deeplab_tf.data.photos", "deeplab_tf.data.picture_files"},
-        "losses": {"deeplab_tf.training.losses"},
-        "metrics": {"deeplab_tf.evaluation.metrics"},
-        "optimization": {"deeplab_tf.training.optimizers"},
-        "pictures": {"deeplab_tf.pictures.chart", "deeplab_tf.pictures.visualization"},
+        "network": {"deeplab_tf.layers", "deeplab_tf.backbones"},
+        "data": {"deeplab_tf.data"},
         "weights": {"deeplab_tf.weights"},
+        "pictures": {"deeplab_tf.pictures"},
     },
     {
-        "engine": {
-            "deeplab_tf.training.checkpoints",
-            "deeplab_tf.evaluation.evaluate",
-            "deeplab_tf.export",
-            "deeplab_tf.evaluation.whole_image",
-            "deeplab_tf.layers.multiply_adds",
-            "deeplab_tf.training.run_log",
-            "jpu_tf.sliding_window",
-            "deeplab_tf.training.loop",
-        },
+        "evaluation": {"deeplab_tf.evaluation"},
+        "export": {"deeplab_tf.export"},
     },
+    {"training": {"deeplab_tf.training"}},
     {
         "deeplab": {
-            "deeplab_tf",
             "deeplab_tf.aspp",
             "deeplab_tf.decoder",
             "deeplab_tf.model",
-            "deeplab_tf.pretrained",
             "deeplab_tf.recipes",
             "deeplab_tf.released",
         },
     },
-    {"fastfcn": {"jpu_tf"}},
+    {
+        "fastfcn": {
+            "jpu_tf.augment",
+            "jpu_tf.heads",
+            "jpu_tf.layers",
+            "jpu_tf.losses",
+            "jpu_tf.model",
+            "jpu_tf.recipes",
+            "jpu_tf.sliding_window",
+            "jpu_tf.upsamplers",
+            "jpu_tf.weights",
+        },
+    },
+    # The packages' own files name what is public, and import it when it is used.
+    {"everything": {"deeplab_tf.zoo", "deeplab_tf", "jpu_tf"}},
     {"scripts": {"scripts"}},
 ]
+PACKAGES = ("deeplab_tf", "jpu_tf")  # as rows, their own files alone
 
-# Imports against the rule: (importing module, imported module) -> why.
-EXCEPTIONS = {
-    ("deeplab_tf.weights.deeplab_tf1", "deeplab_tf.backbones.mobilenet_v2"): (
-        "a file of weights is recognised by comparing it with the backbone's variants"
-    ),
-}
-
-NO_TENSORFLOW = {
-    "deeplab_tf",
-    "deeplab_tf.recipes",
-    "jpu_tf",
-    "jpu_tf.recipes",
-    *LAYERS[0]["contracts"],
-}
-LOADED_FOR_HELP = NO_TENSORFLOW - {"deeplab_tf.recipe.dataset_spec"}  # its package loads the datasets
-NO_TENSORFLOW_AT_TOP = {
+HEAVY = {"tensorflow": "tf", "keras": "keras", "tensorflow_datasets": "tfds"}  # names in `lazy`
+# These build on every backend of Keras; what TensorFlow alone can do is imported lazily.
+NETWORKS = {
     *LAYERS[1]["network"],
     "deeplab_tf.aspp",
     "deeplab_tf.decoder",
@@ -109,16 +93,60 @@ TOP = {
 def python_files() -> dict[str, pathlib.Path]:
     """Module name -> file, of the packages and the scripts."""
     found = {}
-    for folder in ("deeplab_tf", "jpu_tf", "scripts"):
+    for folder in (*PACKAGES, "scripts"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """One imported name.
+
+    Attributes:
+      name: in full, e.g. "deeplab_tf.recipe.lazy.tf".
+      for_types: it is below `if TYPE_CHECKING:`, so nothing is imported at run time.
+    """
+
+    name: str
+    for_types: bool
+
+    @property
+    def module(self) -> str:
+        """Our module that the name is in, or the name itself. Scripts are not in a package."""
+        for candidate in (self.name, self.name.rpartition(".")[0]):
+            for module in (candidate, f"scripts.{candidate}"):
+                if module in FILES:
+                    return module
+        return self.name
+
+
+def imports(path: pathlib.Path) -> list[Import]:
+    """Everything that a file imports, in functions too."""
+    tree = TREES[path] if path in TREES else ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [Import(alias.name, node in for_types) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write relative imports in full"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [Import(name, node in for_types) for name in names]
+    return found
+
+
 FILES = python_files()
 # Parsed before any test runs: Python 3.11 now and then fails to when TensorFlow does so meanwhile.
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES.values()}
+IMPORTS = {module: imports(path) for module, path in FILES.items()}
 
 
 def place(module: str) -> tuple[int, str] | None:
@@ -128,90 +156,88 @@ def place(module: str) -> tuple[int, str] | None:
         for layer, columns in enumerate(LAYERS)
         for column, rows in columns.items()
         for row in rows
-        # "deeplab_tf" is the package's own file alone: its modules each need a row.
-        if module == row or (row != "deeplab_tf" and module.startswith(f"{row}."))
+        if module == row or (row not in PACKAGES and module.startswith(f"{row}."))
     }
     return found[max(found, key=len)] if found else None
-
-
-def imports(path: pathlib.Path, *, top_only: bool = False) -> set[str]:
-    """Full names of everything a file imports, ours as modules; nested imports included."""
-    tree = TREES[path] if path in TREES else ast.parse(path.read_text(encoding="utf-8"))
-    found = set()
-    for node in tree.body if top_only else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {our_module(alias.name) for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: write relative imports in full"
-            found |= {our_module(f"{node.module}.{alias.name}") for alias in node.names}
-    return found
-
-
-def our_module(name: str) -> str:
-    """The module in which an imported name lives; scripts import each other without a package."""
-    for candidate in (name, name.rpartition(".")[0]):
-        for module in (candidate, f"scripts.{candidate}"):
-            if module in FILES:
-                return module
-    return name
 
 
 def is_of(name: str, *packages: str) -> bool:
     return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
+def allowed(module: str, imported: str) -> bool:
+    layer, column = place(module)
+    other_layer, other_column = place(imported)
+    return other_layer < layer or (other_layer, other_column) == (layer, column)
+
+
+# Imports for types count: whoever names a type of another module depends on it.
 @pytest.mark.parametrize("module", FILES)
 def test_imports_point_down(module):
-    ours = imports(FILES[module]) & FILES.keys()
+    ours = {each.module for each in IMPORTS[module]} & FILES.keys()
     unplaced = [name for name in (module, *ours) if place(name) is None]
     assert not unplaced, f"add {unplaced} to LAYERS in {__file__}"
-    layer, column = place(module)
-    for imported in ours:
-        other_layer, other_column = place(imported)
-        assert (
-            other_layer < layer
-            or (other_layer, other_column) == (layer, column)
-            or (module, imported) in EXCEPTIONS
-        ), (
-            f"{module} (layer {layer}, {column}) imports {imported} (layer {other_layer},"
-            f" {other_column}); imports point down, see docs/CONTRIBUTING.md"
-        )
+    wrong = [f"{name}, {place(name)}" for name in ours if not allowed(module, name)]
+    assert not wrong, (
+        f"{module}, {place(module)}, imports {wrong}; imports point down, see docs/CONTRIBUTING.md"
+    )
 
 
 def test_an_arrow_up_or_across_would_be_found(tmp_path):
-    file = tmp_path / "losses.py"
-    file.write_text("def f():\n    from deeplab_tf import training\n    import deeplab_tf.data.photos\n")
-    assert imports(file) == {"deeplab_tf.training.loop", "deeplab_tf.data.photos"}
-    assert place("deeplab_tf.training.losses") < place("deeplab_tf.training.loop")
-    assert place("deeplab_tf.training.losses") != place("deeplab_tf.data.photos")
+    file = tmp_path / "pipeline.py"
+    file.write_text(
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    import keras\n    from deeplab_tf import model\n"
+        "def f():\n    from deeplab_tf.pictures.chart import draw\n    import deeplab_tf.zoo\n"
+    )
+    found = {each.module: each.for_types for each in imports(file)}
+    assert found == {
+        "typing.TYPE_CHECKING": False,
+        "keras": True,
+        "deeplab_tf.model": True,
+        "deeplab_tf.pictures.chart": False,
+        "deeplab_tf.zoo": False,
+    }
+    for imported in ("deeplab_tf.model", "deeplab_tf.pictures.chart", "deeplab_tf.zoo"):
+        assert not allowed("deeplab_tf.data.pipeline", imported)
+    assert allowed("deeplab_tf.data.pipeline", "deeplab_tf.data.sources")
+    assert allowed("deeplab_tf.data.pipeline", "deeplab_tf.recipe.parts")
     assert place("deeplab_tf.backbones.new") == (1, "network")
     assert place("deeplab_tf.new") is None
 
 
-def test_every_exception_is_still_needed():
-    for module, imported in EXCEPTIONS:
-        assert imported in imports(FILES[module]), f"remove ({module}, {imported})"
+def test_every_row_is_a_module():
+    rows = {row for columns in LAYERS for rows in columns.values() for row in rows}
+    assert rows - {"scripts"} <= FILES.keys()
 
 
 @pytest.mark.parametrize("module", FILES)
 def test_only_what_setup_installs_is_imported(module):
-    ours = {"deeplab_tf", "jpu_tf", "scripts"}
+    ours = {*PACKAGES, "scripts"}
     known = sys.stdlib_module_names | INSTALLED | ours | EXTRAS.get(module, set())
-    assert {name.partition(".")[0] for name in imports(FILES[module])} <= known
+    assert {each.module.partition(".")[0] for each in IMPORTS[module]} <= known
 
 
-def test_the_contracts_do_not_import_tensorflow():
-    for module in NO_TENSORFLOW:
-        found = imports(FILES[module], top_only=True)
-        assert not [name for name in found if is_of(name, "tensorflow", "keras")], module
-    code = f"import sys, {', '.join(LOADED_FOR_HELP)}; sys.exit('keras' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+def test_all_recipes_load_without_tensorflow():
+    code = "import sys, deeplab_tf.zoo; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    loaded = done.stdout.split()
+    assert "deeplab_tf.recipes" in loaded and "jpu_tf.recipes" in loaded, done.stderr
+    assert not HEAVY.keys() & set(loaded)
 
 
-@pytest.mark.parametrize("module", [m for m in FILES if is_of(m, *NO_TENSORFLOW_AT_TOP)])
+@pytest.mark.parametrize("module", FILES)
+def test_what_is_imported_lazily_is_not_imported_otherwise(module):
+    names = {each.name for each in IMPORTS[module] if not each.for_types}
+    for heavy, lazy in HEAVY.items():
+        if f"deeplab_tf.recipe.lazy.{lazy}" in names:
+            assert not [name for name in names if is_of(name, heavy)]
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if is_of(m, *NETWORKS)])
 def test_networks_are_built_with_keras_alone(module):
-    found = imports(FILES[module], top_only=True)
-    assert not [name for name in found if is_of(name, "tensorflow")]
+    names = {each.name for each in IMPORTS[module] if not each.for_types}
+    assert not [name for name in names if is_of(name, "tensorflow")]
 
 
 @pytest.mark.parametrize("module", FILES)
@@ -221,10 +247,20 @@ def test_files_are_named_and_short(module):
     assert lines <= 400, f"{lines} lines; split it"
 
 
+# deeplab_tf/ itself is the paper's modules and the rooms; LAYERS lists them.
+@pytest.mark.parametrize(
+    "room", [m for m, path in FILES.items() if path.name == "__init__.py" and m != "deeplab_tf"]
+)
+def test_a_room_shows_a_dozen_names_at_a_glance(room):
+    files = FILES[room].parent.iterdir()
+    names = sorted(p.name for p in files if not p.name.startswith("_") and p.name != "py.typed")
+    assert len(names) <= 12, f"{names}; make another room"
+
+
 @pytest.mark.parametrize("module", FILES)
 def test_flags_are_for_scripts(module):
     if not is_of(module, "scripts", "deeplab_tf.recipe.flags"):
-        assert not [name for name in imports(FILES[module]) if is_of(name, "absl.flags", "absl")]
+        assert not [each for each in IMPORTS[module] if is_of(each.name, "absl")]
 
 
 def test_nothing_else_is_at_the_top():

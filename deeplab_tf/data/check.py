@@ -1,4 +1,4 @@
-"""Reads a whole dataset before anything is trained on it, and names every fault."""
+"""Checks a whole dataset before training, and names every fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 from deeplab_tf.data.pipeline import first_line
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource, OpenDataset
 
-_MOST_PROBLEMS = 50  # ours: printed before it says how many more there are
+_MOST_PROBLEMS = 50  # ours: listed before the number of all others
 _MOST_VALUES = 10  # ours: of one label, likewise
 
 
@@ -21,14 +21,14 @@ class CheckReport:
     """What a check found."""
 
     spec: DatasetSpec
-    problems: tuple[str, ...]  # one for each fault, with file and value
+    problems: tuple[str, ...]  # one per fault, with file and value
     num_examples: Mapping[str, int]  # split -> number
-    pixels: Mapping[str, np.ndarray]  # split -> int64 [K + 1], pixels a class, void last
-    smallest: tuple[int, int]  # height and width, each on its own
+    pixels: Mapping[str, np.ndarray]  # split -> int64 [K + 1], pixels per class, void last
+    smallest: tuple[int, int]  # smallest height and smallest width, maybe of different images
     largest: tuple[int, int]
 
     def text(self) -> str:
-        """A table of the pixel shares of each class, then the faults."""
+        """A table of each class's share of the pixels, then the faults."""
         names = [*self.spec.class_names, "void"]
         width = max(map(len, names))
         shares = {
@@ -58,17 +58,17 @@ class CheckReport:
         """Refuses the dataset if there are faults.
 
         Args:
-          forgiven: a split whose faults do not count; None: none is.
+          forgiven: a split whose faults do not count; None: all faults count.
 
         Raises:
-          ValueError: there are; the message has the first of them.
+          ValueError: there are faults; the message has the first ones.
         """
         problems = [p for p in self.problems if not (forgiven and p.startswith(f"{forgiven}: "))]
         if problems:
             shown = "\n  ".join(problems[:_MOST_PROBLEMS])
             raise ValueError(
                 f"{self.spec.name} has {len(problems)} faulty examples:\n  {shown}\n"
-                "mend or remove these files and start again."
+                "fix or remove these files and start again."
             )
 
 
@@ -77,11 +77,11 @@ def check_dataset(
     splits: Iterable[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Reads every example: files, sizes, label values.
+    """Reads every example and checks its files, sizes and label values.
 
     Args:
-      dataset: opened.
-      splits: to read; None: all.
+      dataset: the open dataset.
+      splits: the splits to read; None: all.
       progress: called with (examples done, examples in all).
 
     Returns:
@@ -132,7 +132,7 @@ def _examiner(source: ExampleSource, spec: DatasetSpec) -> Callable[[int], _Find
             problem = f"the image has {size} pixels (height, width), its label {label.shape}"
             if size == label.shape[::-1]:
                 problem += (
-                    "; a photo is read as its EXIF orientation shows it: turn the label likewise,"
+                    "; photos are turned by their EXIF orientation: turn the label the same way,"
                     " or remove the orientation"
                 )
             return f"{source.name(index)}: {problem}", None, None

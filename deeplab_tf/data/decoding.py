@@ -5,20 +5,19 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import tensorflow as tf
 from PIL import ExifTags, ImageOps
 
 from deeplab_tf.data.picture_files import DAMAGED, open_picture
+from deeplab_tf.recipe.lazy import tf
 
-# Modes in which a pixel is an index; "P" is one whose colours do not matter here.
+# Modes in which a pixel is an index; the colors of "P" do not matter here.
 _INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG or PNG, grey or colour, 8 or 16 bit; an alpha channel is dropped.
+    """Decodes JPEG or PNG, gray or color, 8 or 16 bit; an alpha channel is dropped.
 
-    A photo that says how the camera was held is turned upright, as viewers and labelling tools
-    show it.
+    A photo with an EXIF orientation is turned upright, as viewers and labeling tools show it.
 
     Args:
       encoded: string scalar, the file's bytes.
@@ -33,31 +32,31 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
         stateful=False,
     )
     orientation.set_shape([])
-    with tf.control_dependencies([orientation]):  # which has looked how large it is
+    with tf.control_dependencies([orientation]):  # it also checks the size
         image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     image.set_shape([None, None, 3])
     return tf.cond(orientation == 1, lambda: image, lambda: _upright(image, orientation))
 
 
 def exif_orientation(encoded: bytes) -> int:
-    """The EXIF orientation, 1..8; 1 is upright, and a picture that says nothing is.
+    """The EXIF orientation, 1..8; 1, upright, if the picture has none.
 
     Raises:
-      ValueError: the bytes are no picture, or one that claims too many pixels.
+      ValueError: the bytes are not a picture, or claim too many pixels.
     """
     with open_picture(io.BytesIO(encoded)) as picture:
-        # Without EXIF, Pillow would decode a whole PNG to look for it at the end.
+        # To find no EXIF in a PNG, Pillow would decode all of it.
         if picture.format == "PNG" and b"eXIf" not in encoded:
             return 1
         try:
             orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-        except DAMAGED:  # like a viewer, we then show the pixels as they are
+        except DAMAGED:  # then the pixels stay as they are, as in a viewer
             return 1
     return orientation if orientation in range(1, 9) else 1
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    # EXIF 2.3, tag 0x0112: 5..8 have rows and columns exchanged; then the mirrored axes.
+    # EXIF 2.3, tag 0x0112: in 5..8 rows and columns are exchanged before axes are mirrored.
     image = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
     mirrored_rows = tf.reduce_any(orientation == [3, 4, 7, 8])
     mirrored_columns = tf.reduce_any(orientation == [2, 3, 6, 7])
@@ -66,10 +65,10 @@ def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def decode_label(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a PNG of class indices; of a palette picture the index, never the colour.
+    """Decodes a PNG of class indices; a palette picture gives its indices, not its colors.
 
-    TensorFlow's own decoder gives a palette picture's luminance, so Pillow reads it. One that has
-    an EXIF orientation is turned upright, like an image.
+    TensorFlow's own decoder would give the luminance of palette pictures, so Pillow reads the file.
+    A label with an EXIF orientation is turned upright, like an image.
 
     Args:
       encoded: string scalar, the file's bytes.
@@ -77,7 +76,7 @@ def decode_label(encoded: tf.Tensor) -> tf.Tensor:
     Returns:
       int32 [H, W].
     """
-    # Outside a graph the bytes come in an array without axes.
+    # Outside a graph, the bytes come in an array without axes.
     label = tf.numpy_function(
         lambda value: label_from_bytes(np.asarray(value, object).item()),
         [encoded],
@@ -92,9 +91,9 @@ def label_from_bytes(encoded: bytes) -> np.ndarray:
     """`decode_label` outside a graph.
 
     Raises:
-      ValueError: the bytes are no readable PNG, or one of colours.
+      ValueError: the bytes are not a readable PNG, or are a PNG of colors.
     """
-    # PNG alone: the values of a JPEG that was renamed are not what was drawn.
+    # Only PNG: a JPEG that was renamed does not have the values that were drawn.
     with open_picture(io.BytesIO(encoded), formats=("PNG",)) as picture:
         mode = picture.mode
         if b"eXIf" in encoded:
@@ -102,7 +101,7 @@ def label_from_bytes(encoded: bytes) -> np.ndarray:
         label = np.asarray(picture)
     if mode not in _INDEX_MODES:
         raise ValueError(
-            f"a label must be a PNG of class indices, grey or with a palette; it has mode {mode}."
-            " Convert colours to indices first."
+            f"a label must be a PNG of class indices, gray or with a palette; it has mode {mode}."
+            " Convert colors to indices first."
         )
     return label.astype(np.int32)

@@ -1,4 +1,4 @@
-"""A user's photos: finding them, reading them, naming what is predicted of them."""
+"""A user's photos: finding and reading them, and names for their predictions."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from PIL import Image, ImageOps
 
 from deeplab_tf.data.picture_files import open_picture
 
-LEGEND = "legend.png"  # beside the predictions
+LEGEND = "legend.png"  # file beside the predictions
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # in a folder
 
 
 def read_photo(path: str) -> np.ndarray:
-    """Reads a picture of any kind as it is meant to be seen.
+    """Reads a picture of any kind, as a viewer shows it.
 
     The camera's orientation is applied, 16 bits are scaled to 8, transparency is dropped.
 
     Args:
-      path: of a file that Pillow knows.
+      path: a file that Pillow can read.
 
     Returns:
       uint8 [H, W, 3] RGB.
 
     Raises:
-      ValueError: it is no picture, or damaged; the message names the file.
+      ValueError: it is not a picture, or is damaged; the message names the file.
     """
     try:
         with open_picture(path) as opened:
@@ -38,21 +38,24 @@ def read_photo(path: str) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"cannot read {path}: {error}") from error
     if picture.mode == "P":
-        picture = picture.convert("RGBA")  # its transparency has no other way out
+        picture = picture.convert("RGBA")  # directly to RGB, Pillow warns of transparency
     return np.array(picture.convert("RGB"))
 
 
 def _from_16_bits(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-        raise ValueError("grey values must be 0..65535; they are not. Save it with 8 or 16 bits.")
+        raise ValueError("gray values must be 0..65535; they are not. Save it with 8 or 16 bits.")
     return np.rint(values / 257).astype(np.uint8)  # 65535 / 257 = 255
 
 
 def find_photos(items: Sequence[str]) -> list[str]:
     """The files that the items name, each once.
 
+    Args:
+      items: files, folders, patterns such as photos/*.jpg, or several of these with commas.
+
     Raises:
-      FileNotFoundError: an item names none.
+      FileNotFoundError: an item names no file.
     """
     paths = []
     for item in items:
@@ -81,7 +84,7 @@ def _is_photo(path: str) -> bool:
 
 
 def output_stems(paths: Sequence[str], directory: str) -> dict[str, str]:
-    """Image -> what its predictions' paths begin with.
+    """Image -> the beginning of the paths of its predictions.
 
     Raises:
       ValueError: a prediction would overwrite an image or another prediction.
@@ -90,13 +93,13 @@ def output_stems(paths: Sequence[str], directory: str) -> dict[str, str]:
     writers = {os.path.join(directory, LEGEND): "the legend"}
     for path in paths:
         if os.path.realpath(os.path.dirname(path)) == os.path.realpath(directory):
-            raise ValueError(f"--output must be another directory than that of {path}.")
+            raise ValueError(f"--output must not be the directory of {path}; choose another one.")
         stem = os.path.join(directory, os.path.splitext(os.path.basename(path))[0])
         for written in (f"{stem}.png", f"{stem}_overlay.png"):
             if written in writers:
                 raise ValueError(
                     f"{writers[written]} and {path} would both be written to {written};"
-                    " predict them into different directories."
+                    " predict them to different directories."
                 )
             writers[written] = path
         outputs[path] = stem

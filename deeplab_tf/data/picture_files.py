@@ -1,13 +1,15 @@
-"""Opening files of pictures, damaged and hostile ones included."""
+"""Opening and writing files of pictures; those to open may be damaged or hostile."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 # What Pillow raises for damaged files.
@@ -18,14 +20,14 @@ DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, struct.error, 
 def open_picture(
     file: str | BinaryIO, formats: Sequence[str] | None = None
 ) -> Iterator[Image.Image]:
-    """Opens a picture with Pillow; whatever fails on it in the block is a ValueError too.
+    """Opens a picture with Pillow; an error about it in the block becomes a ValueError too.
 
     Args:
       file: its path, or the open file.
-      formats: Pillow's names of those that it may have; None: all.
+      formats: Pillow's names of the formats that are allowed; None: all.
 
     Raises:
-      ValueError: it is no picture in these formats, is damaged, or claims too many pixels.
+      ValueError: the file is not a picture in these formats, is damaged, or claims too many pixels.
     """
     try:
         with Image.open(file, formats=formats) as picture:
@@ -36,7 +38,7 @@ def open_picture(
         raise ValueError(f"not a picture{wanted}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
-            f"a picture may have {Image.MAX_IMAGE_PIXELS} pixels at most; this has more, or is"
+            f"a picture may have {Image.MAX_IMAGE_PIXELS} pixels at most; this one has more, or is"
             " damaged. Make it smaller or cut it into pieces."
         ) from error
     except DAMAGED as error:
@@ -44,8 +46,16 @@ def open_picture(
 
 
 def _check_size(picture: Image.Image) -> None:
-    # A small file can claim any size. Up to twice its limit Pillow only warns before it fills the
-    # memory; no network here could take such a picture as a whole either.
+    # A small file can claim any size. Up to twice its limit, Pillow only warns before it fills the
+    # memory. No network here could take such a picture as a whole either.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and picture.width * picture.height > limit:
         raise Image.DecompressionBombError(f"{picture.width}x{picture.height} pixels")
+
+
+def png_file(pixels: np.ndarray) -> io.BytesIO:
+    """An open PNG file of uint8 [H, W] or [H, W, 3] pixels."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    file.seek(0)
+    return file

@@ -1,34 +1,35 @@
-"""From a source of examples to batches: one order, reproducible from any step.
+"""Batches of examples, in an order that is reproducible from any step.
 
 Element k of the endless training stream is example index_shuffle(k mod N) of pass k div N,
-augmented with the seed (seed, k). So a batch is a function of (seed, step, N) alone, whatever the
-number of workers, replicas and restarts, and nothing has to be held in memory to shuffle.
+augmented with the seed (seed, k). A batch is thus a function of (seed, step, N) alone, whatever the
+number of workers, replicas and restarts, and shuffling needs no memory.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf.recipe.options import DataConfig
-from deeplab_tf.data.augment import augmenter
+from deeplab_tf.data.augment import ADDED_LABEL, compose
 from deeplab_tf.recipe.dataset_spec import ExampleSource
+from deeplab_tf.recipe.parts import Augmentation
 
-# Around the message of an error that was raised in a graph.
+# What surrounds the message of an error from a graph.
 _TENSORFLOWS_OWN = re.compile(
     r"\{\{.*?\}\}|\[Op:\w+\]( name: *)?|Error in user-defined function.*?Iterator::\S+: "
 )
-_ATTEMPTS = 10  # ours: examples tried in the place of one; all bad, most of the dataset is
+_ATTEMPTS = 10  # ours: examples tried for one element; if all are bad, most of the dataset is
 _STAND_IN = 1 << 16  # ours: far from the augmentations' seeds
-_READ_AHEAD = 64  # ours: more batches than prefetching can be ahead of the step that failed
-_MOST_SKIPPED = 50  # ours: examples listed before it says how many more there are
+_READ_AHEAD = 64  # ours: batches; prefetching is never that far ahead of the step that failed
+_MOST_SKIPPED = 50  # ours: examples listed before the number of all others
 
 
 def _example_index(element: tf.Tensor, seed: int, num_examples: int) -> tf.Tensor:
-    """Which example element k of the stream is; int64 scalars."""
+    """The index of the example that is element k of the stream; int64 scalars."""
     if num_examples == 1:
         return tf.zeros_like(element)
     epoch = element // num_examples
@@ -39,9 +40,9 @@ def _example_index(element: tf.Tensor, seed: int, num_examples: int) -> tf.Tenso
     )
 
 
-def batch_indices(num_examples: int, data: DataConfig, *, seed: int, step: int) -> np.ndarray:
-    """The examples of batch `step`; int64 [data.batch_size]."""
-    elements = range(step * data.batch_size, (step + 1) * data.batch_size)
+def batch_indices(num_examples: int, batch_size: int, *, seed: int, step: int) -> np.ndarray:
+    """The examples of batch `step`; int64 [batch_size]."""
+    elements = range(step * batch_size, (step + 1) * batch_size)
     return np.array(
         [
             int(_example_index(tf.constant(element, tf.int64), seed, num_examples))
@@ -52,38 +53,42 @@ def batch_indices(num_examples: int, data: DataConfig, *, seed: int, step: int) 
 
 def train_batches(
     source: ExampleSource,
-    data: DataConfig,
+    augment: Sequence[Augmentation],
     *,
+    batch_size: int,
     ignore_label: int,
     num_classes: int,
     seed: int,
     start_step: int = 0,
+    on_bad_example: Literal["fail", "skip"] = "fail",
     part: tf.distribute.InputContext | None = None,
     skipped: set[int] | None = None,
 ) -> tf.data.Dataset:
     """The endless stream of training batches, or one worker's part of it.
 
     Args:
-      source: of the training split.
-      data: batch size, crop and augmentations.
-      ignore_label: label value of void.
-      num_classes: background counted, void not.
-      seed: of order and augmentation.
-      start_step: the first batch handed out.
-      part: read only this worker's share of each batch, a replica's share at a time, so that all
-        replicas together have the batch that one would have. None: whole batches.
-      skipped: with data.on_bad_example 'skip', the examples that others stood in for are added.
+      source: examples of the training split.
+      augment: augmentations, in their order; they bring all images to one size.
+      batch_size: global batch size, over all replicas.
+      ignore_label: label value of void; pixels that the augmentations add get it too.
+      num_classes: number of classes, background counted, void not.
+      seed: seed of order and augmentation.
+      start_step: step of the first batch.
+      on_bad_example: "fail" to raise an error for an example that cannot be read, "skip" to take
+        another one in its place.
+      part: read only this worker's share of each batch, one replica's share at a time. The shares
+        of all replicas are the batch of one. None: whole batches.
+      skipped: with "skip", the indices of the examples that were replaced are added to it.
 
     Returns:
-      Dataset of {"image": float32 [B, S, S, 3] 0..255, "label": int32 [B, S, S]}.
+      Dataset of {"image": float32 [B, H, W, 3] 0..255, "label": int32 [B, H, W]}.
 
     Raises:
-      ValueError: the split is empty, an augmentation is unknown, or the augmentations do not make
-        one size of all images.
+      ValueError: the split is empty, or the images come out in different sizes.
     """
     if not len(source):
         raise ValueError("the training split must have at least one example; it has none.")
-    augment = augmenter(data, ignore_label)
+    transform = compose(augment)
 
     def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
         read = source.read(index)
@@ -91,11 +96,11 @@ def train_batches(
 
     def augmented(element: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         element_seed = tf.stack([tf.constant(seed, tf.int64), element])
-        image, label = augment(example["image"], example["label"], element_seed)
-        return {"image": image, "label": label}
+        image, label = transform(example["image"], example["label"], element_seed)
+        return {"image": image, "label": tf.where(label == ADDED_LABEL, ignore_label, label)}
 
-    elements = _elements(data.batch_size, start_step, part)
-    if data.on_bad_example == "fail":
+    elements = _elements(batch_size, start_step, part)
+    if on_bad_example == "fail":
         examples = elements.map(
             lambda e: augmented(e, read(_example_index(e, seed, len(source)))),
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -104,26 +109,27 @@ def train_batches(
     else:
         readable = _readable(elements, read, seed, len(source), skipped)
         examples = readable.map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    size = [data.crop_size, data.crop_size]
-    if examples.element_spec["label"].shape != size:
+    if not all(spec.shape.is_fully_defined() for spec in examples.element_spec.values()):
         raise ValueError(
-            "data.augmentations must include random_crop or center_crop, which bring all images to"
-            " one size, and nothing after it that changes sizes;"
-            f" got {', '.join(data.augmentations) or 'none'}."
+            "--augment must bring all images to one size: it needs random_crop or center_crop, and"
+            " nothing after it that changes sizes;"
+            f" got {','.join(a.kind for a in augment) or 'nothing'}."
         )
-    size = part.get_per_replica_batch_size(data.batch_size) if part else data.batch_size
+    size = part.get_per_replica_batch_size(batch_size) if part else batch_size
     return examples.batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def distributed_batches(
     strategy: tf.distribute.Strategy,
     source: ExampleSource,
-    data: DataConfig,
+    augment: Sequence[Augmentation],
     *,
+    batch_size: int,
     ignore_label: int,
     num_classes: int,
     seed: int,
     start_step: int,
+    on_bad_example: Literal["fail", "skip"],
     skipped: set[int],
 ) -> Iterator[Mapping[str, tf.Tensor]]:
     """The global batches of `train_batches`, each split over workers and replicas.
@@ -131,18 +137,21 @@ def distributed_batches(
     Raises:
       ValueError: examples cannot be read; the message names them.
     """
-    # Each worker makes its own part: sharded by TensorFlow, the order would be another.
+    # Each worker makes its own part: sharded by TensorFlow, the order would be different.
     parts = strategy.distribute_datasets_from_function(
         lambda part: train_batches(
             source,
-            data,
+            augment,
+            batch_size=batch_size,
             ignore_label=ignore_label,
             num_classes=num_classes,
             seed=seed,
             start_step=start_step,
+            on_bad_example=on_bad_example,
             part=part,
             skipped=skipped,
-        )
+        ),
+        _input_options(strategy),
     )
     iterator = iter(parts)
     step = start_step
@@ -150,17 +159,39 @@ def distributed_batches(
         try:
             batch = next(iterator)
         except tf.errors.OpError as error:
-            raise ValueError(
-                explain_failure(source, data, seed=seed, first_step=step, error=error)
-            ) from error
+            message = explain_failure(
+                source,
+                batch_size=batch_size,
+                seed=seed,
+                first_step=step,
+                on_bad_example=on_bad_example,
+                error=error,
+            )
+            raise ValueError(message) from error
         yield batch
         step += 1
+
+
+def _input_options(strategy: tf.distribute.Strategy) -> tf.distribute.InputOptions | None:
+    """On CPUs alone, each replica reads its own part; else None, TensorFlow's default.
+
+    The default copies batches to the devices ahead of time. CPUs need no copy, and TensorFlow would
+    warn at each start that "GeneratorDatasetOp will not be optimized".
+    """
+    if not isinstance(strategy, tf.distribute.MirroredStrategy):
+        return None  # only this strategy lets replicas read on their own
+    if not all("CPU" in device for device in strategy.extended.worker_devices):
+        return None
+    return tf.distribute.InputOptions(
+        experimental_fetch_to_device=False,
+        experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,
+    )
 
 
 def _elements(
     batch_size: int, start_step: int, part: tf.distribute.InputContext | None
 ) -> tf.data.Dataset:
-    """The elements of the stream that are this worker's; int64 scalars."""
+    """This worker's elements of the stream; int64 scalars."""
     share = batch_size // part.num_input_pipelines if part else batch_size
     first = part.input_pipeline_id * share if part else 0
     own = tf.data.Dataset.counter(start_step * share, 1, dtype=tf.int64)
@@ -174,9 +205,9 @@ def _readable(
     num_examples: int,
     skipped: set[int] | None,
 ) -> tf.data.Dataset:
-    """(element, example) in the same order, another example for each that cannot be read.
+    """(element, example) in the same order, with other examples for those that cannot be read.
 
-    Which other one is a function of seed, element and number of examples alone.
+    The choice of another one is a function of seed, element and number of examples alone.
     """
 
     def index_of(element, attempt):
@@ -189,7 +220,7 @@ def _readable(
         def attempt(number):
             return element, number, read(index_of(element, number))
 
-        # Once all attempts have failed, the last one's error is raised.
+        # If all attempts fail, the error of the last one is raised.
         attempts = tf.data.Dataset.range(_ATTEMPTS).map(attempt).ignore_errors()
         last = tf.data.Dataset.range(_ATTEMPTS - 1, _ATTEMPTS).map(attempt)
         return attempts.concatenate(last).take(1)
@@ -225,7 +256,7 @@ def _checked(read: dict[str, tf.Tensor], num_classes: int, ignore_label: int) ->
         ),
         tf.debugging.Assert(
             tf.logical_not(tf.reduce_any(wrong)),
-            ["label value is no class:", read["name"], tf.boolean_mask(label, wrong)],
+            ["label value is not a class:", read["name"], tf.boolean_mask(label, wrong)],
         ),
     ]
     with tf.control_dependencies(checks):
@@ -244,22 +275,29 @@ def eval_examples(source: ExampleSource) -> tf.data.Dataset:
 
 
 def explain_failure(
-    source: ExampleSource, data: DataConfig, *, seed: int, first_step: int, error: Exception
+    source: ExampleSource,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    on_bad_example: Literal["fail", "skip"],
+    error: Exception,
 ) -> str:
     """Finds out which examples broke the stream of training batches.
 
     Args:
-      source: of the training split.
-      data: as given to `train_batches`.
-      seed: likewise.
-      first_step: the first batch that was not handed out.
-      error: what reading it raised.
+      source: as in `train_batches`, like `batch_size`, `seed` and `on_bad_example`.
+      batch_size: global batch size.
+      seed: seed of the order.
+      first_step: step of the first batch that is missing.
+      on_bad_example: "fail" or "skip".
+      error: the error that was raised instead of this batch.
 
     Returns:
-      A message that names each example that cannot be read, and says why.
+      A message that names each example that cannot be read, with the reason.
     """
     steps = range(first_step, first_step + _READ_AHEAD)
-    seen = (batch_indices(len(source), data, seed=seed, step=step) for step in steps)
+    seen = (batch_indices(len(source), batch_size, seed=seed, step=step) for step in steps)
     indices = dict.fromkeys(int(i) for batch in seen for i in batch)
     found = []
     for index in indices:
@@ -269,30 +307,30 @@ def explain_failure(
                 found.append(f"{source.name(index)}: image and label differ in size")
         except (tf.errors.OpError, ValueError) as reason:
             found.append(f"{source.name(index)}: {first_line(reason)}")
-    # The error is told too: it may be of a kind that reading alone does not show.
+    # The message includes the error: reading alone may not reproduce it.
     what = "\n  ".join([*found, f"the error was: {first_line(error)}"])
-    if data.on_bad_example == "skip":
-        what += f"\n  none of {_ATTEMPTS} examples tried in place of one could be read"
+    if on_bad_example == "skip":
+        what += f"\n  none of the {_ATTEMPTS} examples tried in its place could be read"
     return f"training examples cannot be read (step {first_step + 1}):\n  {what}"
 
 
 def skipped_text(source: ExampleSource, skipped: set[int]) -> str:
-    """Which examples others stood in for, by their names."""
+    """A message that names the examples that were replaced by others."""
     known = sorted(skipped)  # reading ahead may add to the set at any time
     more = len(known) - _MOST_SKIPPED
     names = [source.name(index) for index in known[:_MOST_SKIPPED]]
     listed = "\n  ".join(names + [f"and {more} more"] * (more > 0))
     return (
-        f"skipped {len(known)} of {len(source)} training examples, which cannot be read; others"
-        f" stand in for them:\n  {listed}"
+        f"skipped {len(known)} of {len(source)} training examples, which cannot be read; other"
+        f" examples take their places:\n  {listed}"
     )
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without TensorFlow's names of nodes and traces."""
+    """The message of an error, without TensorFlow's names of nodes and traces."""
     text = _TENSORFLOWS_OWN.sub("", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # A Python error inside a graph comes with its traceback; its last line is the error.
+    # A Python error from a graph comes with its traceback, whose last line is the error.
     python_errors = [line for line in lines if line.startswith(("ValueError:", "OSError:"))]
     line = (python_errors or lines or [repr(error)])[0]
     return re.sub(r"^(ValueError|OSError): ", "", line)[:300]

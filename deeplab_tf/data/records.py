@@ -1,102 +1,107 @@
-"""Random access to the examples of a TFDS dataset."""
+"""Datasets that this package writes as array_record files, through TFDS.
+
+That format can be read at any index, which shuffles a whole dataset without a buffer. This module
+imports TFDS: import it where it is used.
+"""
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
-import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
-from deeplab_tf.data.decoding import decode_image
+# Split -> (key, {"image": file, "label": file, "name": string}) of each example
+Examples = Mapping[str, Iterator[tuple[int | str, dict[str, Any]]]]
 
 
-class Records:
-    """One split of a dataset that was prepared as array_record: what was stored, by index.
+class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A dataset in the directory <data_dir>/<dataset>/<config>/1.0.0."""
 
-    That format can be read at any index, so that a whole dataset is shuffled without a buffer.
-    """
+    VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, pictures: tuple[str, ...]):
-        """Opens the split and reads the last example of each of its files.
+    def __init__(
+        self,
+        dataset: str,
+        config: str,
+        data_dir: str | None,
+        *,
+        examples: Examples | None = None,
+        in_order: bool = True,
+        image_format: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ):
+        """Reads the description of the directory, if it exists.
 
         Args:
-          builder: of the prepared dataset.
-          split: its name.
-          pictures: features of which to give the bytes, not the pixels.
+          dataset: name of the dataset.
+          config: name of its variant.
+          data_dir: where prepared datasets are; None: TFDS' default place.
+          examples: what to write; None: the builder only reads.
+          in_order: write in the order of `examples`, whose keys are then integers. False: in the
+            order of hashes of the keys.
+          image_format: "png" if all images have this format; None: they may differ.
+          metadata: written beside the examples.
 
         Raises:
-          ValueError: a file is missing, or was cut off.
+          ValueError: the directory is damaged.
         """
-        decoders = dict.fromkeys(pictures, tfds.decode.SkipDecoding())
-        self._records = builder.as_data_source(split, decoders=decoders)
-        self._split, self._where = split, os.fspath(builder.data_dir)
-        for end in itertools.accumulate(builder.info.splits[split].shard_lengths):
-            _ = self[end - 1]
-
-    def __len__(self) -> int:
-        """Number of examples."""
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        """The features of an example.
-
-        Raises:
-          ValueError: the file that has it is missing or damaged.
-        """
+        self.name = dataset  # TFDS would take the name of the class
+        self._root, self._examples, self._in_order = data_dir, examples, in_order
+        self._image_format, self._metadata = image_format, metadata
+        remedy = "Remove this directory and prepare the dataset again."
         try:
-            record = self._records[index]
-            if all(value is None for value in record.values()):  # beyond the end of a file
-                raise RuntimeError("it is not there")
-        except RuntimeError as error:  # which is what the reader of records raises
+            super().__init__(
+                data_dir=data_dir,
+                config=tfds.core.BuilderConfig(name=config, description=""),
+                file_format="array_record",
+            )
+        except json_format.ParseError as error:
             raise ValueError(
-                f"{self._where} is damaged, example {index} of {self._split!r} cannot be read:"
-                f" {error}. Remove this directory and prepare the dataset anew."
+                f"{config} of {dataset} in {data_dir} is damaged: {error}. {remedy}"
             ) from error
-        return record
+        if os.path.isdir(self.data_dir) and not self.info.splits:
+            raise ValueError(f"{self.data_dir} is damaged: it lacks dataset_info.json. {remedy}")
 
-    def name(self, index: int, feature: str | None) -> str:
-        """What `feature` says, or else the number in the split."""
-        try:
-            return self[index][feature].decode() if feature else f"{self._split}-{index:06}"
-        except ValueError:  # whoever reads this example is told why
-            return f"{self._split}-{index:06}"
+    def _info(self) -> tfds.core.DatasetInfo:
+        image = tfds.features.Image
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Images with a label and a name each.",
+            disable_shuffling=self._in_order,
+            metadata=None if self._metadata is None else tfds.core.MetadataDict(self._metadata),
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": image(shape=(None, None, 3), encoding_format=self._image_format),
+                    "label": image(shape=(None, None, 1), encoding_format="png"),
+                    "name": tfds.features.Text(),
+                }
+            ),
+        )
 
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in self._examples}
 
-class TfdsSource:
-    """One split of a dataset that was prepared as array_record, as an ExampleSource."""
+    def _generate_examples(self, split: str):
+        return self._examples[split]
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
-        """Opens the split of a prepared dataset with the features image, label and name.
+    def write(self) -> Self:
+        """Writes the examples, unless they are there; the directory appears when it is complete.
+
+        Returns:
+          A builder to read with.
 
         Raises:
-          ValueError: a file is missing, or was cut off.
+          OSError: files cannot be written, e.g. the disk is full.
         """
-        self._records = Records(builder, split, ("image", "label"))
-
-    def __len__(self) -> int:
-        """Number of examples."""
-        return len(self._records)
-
-    def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        """See ExampleSource.read."""
-        image, label, name = tf.numpy_function(
-            self._encoded, [index], [tf.string] * 3, stateful=False
-        )
-        for value in (image, label, name):
-            value.set_shape([])
-        # Stored as grey pictures, of which TensorFlow's decoder gives the values.
-        label = tf.cast(tf.io.decode_png(label, channels=1)[:, :, 0], tf.int32)
-        return {"image": decode_image(image), "label": label, "name": name}
-
-    def _encoded(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        record = self._records[int(index)]
-        # Arrays of objects: numpy's own byte strings lose zeros at their end.
-        return tuple(np.array(record[key], object) for key in ("image", "label", "name"))
-
-    def name(self, index: int) -> str:
-        """The name that it was stored under."""
-        return self._records.name(index, "name")
+        try:
+            self.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+            )
+        except FileExistsError:  # another process has prepared the same in the meantime
+            return type(self)(self.name, self.builder_config.name, self._root)
+        except RuntimeError as error:  # from the writer of records
+            raise OSError(f"{self.name} cannot be written: {error}") from error
+        return self

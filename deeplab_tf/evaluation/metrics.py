@@ -1,11 +1,18 @@
-"""Scores of label maps against labels."""
+"""Scores of label maps against labels, as functions of a confusion matrix.
+
+A new metric is a function and a row in one of the two tables. It then appears in the printed
+table, in evaluation.json, in metrics.csv and in the training curve.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+
+from deeplab_tf.recipe.parts import Eval
 
 
 class ConfusionMatrix:
@@ -24,28 +31,25 @@ class ConfusionMatrix:
         self.ignore_label = ignore_label
         self.matrix = np.zeros((num_classes, num_classes), np.int64)
 
-    def update(self, label: Any, label_map: Any, mask: Any = None) -> None:
+    def update(self, label: Any, label_map: Any) -> None:
         """Adds the pixels of one image or one batch.
 
         Args:
           label: int [H, W] or [N, H, W], array or tensor: 0..K-1 or ignore_label.
           label_map: int of the same shape, predictions 0..K-1.
-          mask: bool of the same shape; pixels where it is false are not counted. None: all are.
 
         Raises:
           ValueError: shapes differ, or a value is out of range. Nothing is counted then.
         """
         label, label_map = _integers(label, "label"), _integers(label_map, "label_map")
-        counted = np.ones(label.shape, bool) if mask is None else np.asarray(mask, bool)
-        if not label.shape == label_map.shape == counted.shape:
+        if label.shape != label_map.shape:
             raise ValueError(
-                "label, label_map and mask must have the same shape; got"
-                f" {label.shape}, {label_map.shape} and {counted.shape}."
+                "label and label_map must have the same shape; got"
+                f" {label.shape} and {label_map.shape}."
             )
-        void = label == self.ignore_label
-        self._check_range(label[~void], "label", f" or {self.ignore_label} (ignored)")
-        counted &= ~void
+        counted = label != self.ignore_label
         label, label_map = label[counted], label_map[counted]
+        self._check_range(label, "label", f" or {self.ignore_label} (ignored)")
         self._check_range(label_map, "label_map", "")
         pairs = label.astype(np.int64) * self.num_classes + label_map.astype(np.int64)
         counts = np.bincount(pairs, minlength=self.num_classes**2)
@@ -59,66 +63,98 @@ class ConfusionMatrix:
                 f" got {', '.join(map(str, np.unique(wrong)[:10]))} in {wrong.size} pixels."
             )
 
-    def merge(self, other: ConfusionMatrix) -> None:
-        """Adds the counts of `other`.
-
-        Raises:
-          ValueError: it counts other classes.
-        """
-        if (self.num_classes, self.ignore_label) != (other.num_classes, other.ignore_label):
-            raise ValueError(
-                "confusion matrices must agree in num_classes and ignore_label to be merged; got"
-                f" {self.num_classes}, {self.ignore_label} and"
-                f" {other.num_classes}, {other.ignore_label}."
-            )
-        self.matrix += other.matrix
-
-    def iou(self) -> np.ndarray:
-        """Intersection over union of each class.
-
-        Returns:
-          float64 [K] in 0..1; NaN for a class that occurs in neither labels nor predictions.
-        """
-        intersection = np.diag(self.matrix)
-        union = self.matrix.sum(axis=0) + self.matrix.sum(axis=1) - intersection
-        occurs = union > 0
-        iou = np.full(self.num_classes, np.nan)
-        iou[occurs] = intersection[occurs] / union[occurs]
-        return iou
-
-    def mean_iou(
-        self,
-        excluded_classes: Sequence[int] = (),
-        absent: Literal["exclude", "zero"] = "exclude",
-    ) -> float:
-        """Mean of `iou` over the classes.
-
-        Args:
-          excluded_classes: left out, whatever their IoU.
-          absent: classes in neither labels nor predictions are left out (code: DeepLab's), or
-            count as 0 (code: FastFCN's).
-
-        Returns:
-          0..1; NaN if no class is left.
-
-        Raises:
-          ValueError: an excluded class is not one of 0..K-1, or `absent` is unknown.
-        """
-        if absent not in ("exclude", "zero"):
-            raise ValueError(f"absent must be 'exclude' or 'zero'; got {absent!r}.")
-        self._check_range(np.asarray(excluded_classes, np.int64), "excluded_classes", "")
-        iou = np.delete(self.iou(), list(excluded_classes))
-        iou = np.nan_to_num(iou, nan=0.0) if absent == "zero" else iou[~np.isnan(iou)]
-        return float(iou.mean()) if iou.size else float("nan")
-
-    def pixel_accuracy(self) -> float:
-        """Share of the counted pixels whose prediction is their label; NaN if there are none."""
-        total = self.matrix.sum()
-        return float(np.trace(self.matrix) / total) if total else float("nan")
-
 
 def _integers(values: Any, what: str) -> np.ndarray:
     values = np.asarray(values)
     if not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"{what} must be of an integer type; got {values.dtype}.")
     return values
+
+
+def check_options(options: Eval, num_classes: int) -> None:
+    """Checks that the metrics can be computed with these options.
+
+    Args:
+      options: of the metrics.
+      num_classes: K, background counted, void not.
+
+    Raises:
+      ValueError: an excluded class is not one of 0..K-1, or all classes are excluded.
+    """
+    excluded = set(options.excluded_classes)
+    unknown = sorted(excluded - set(range(num_classes)))
+    if unknown:
+        raise ValueError(
+            f"excluded_classes must be among the classes 0..{num_classes - 1};"
+            f" got {', '.join(map(str, unknown))}."
+        )
+    if len(excluded) == num_classes:
+        raise ValueError(f"excluded_classes must leave a class; got all {num_classes}.")
+
+
+def iou(matrix: np.ndarray, options: Eval) -> np.ndarray:
+    """Intersection over union of each class.
+
+    Args:
+      matrix: int64 [K, K]; row: label, column: prediction.
+      options: not used.
+
+    Returns:
+      float64 [K] in 0..1; NaN for a class that occurs in neither labels nor predictions.
+    """
+    intersection = np.diag(matrix)
+    union = matrix.sum(axis=0) + matrix.sum(axis=1) - intersection
+    occurs = union > 0
+    values = np.full(len(matrix), np.nan)
+    values[occurs] = intersection[occurs] / union[occurs]
+    return values
+
+
+def mean_iou(matrix: np.ndarray, options: Eval) -> float:
+    """Mean of `iou` over the classes.
+
+    Args:
+      matrix: int64 [K, K]; row: label, column: prediction.
+      options: which classes are left out, and whether absent ones are (code: DeepLab's) or count
+        as 0 (code: FastFCN's).
+
+    Returns:
+      0..1; NaN if no class is left.
+    """
+    values = np.delete(iou(matrix, options), list(options.excluded_classes))
+    if options.absent_classes == "zero":
+        values = np.nan_to_num(values, nan=0.0)
+    else:
+        values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else float("nan")
+
+
+def pixel_accuracy(matrix: np.ndarray, options: Eval) -> float:
+    """Share of the counted pixels whose prediction is their label; NaN if there are none."""
+    total = matrix.sum()
+    return float(np.trace(matrix) / total) if total else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A row of the tables below.
+
+    Attributes:
+      title: the metric's name in print.
+      compute: (confusion matrix [K, K], options) -> a fraction, or float64 [K] of fractions; NaN
+        where there is no score.
+    """
+
+    title: str
+    compute: Callable[[np.ndarray, Eval], Any]
+
+
+METRICS: dict[str, Metric] = {
+    "mean_iou": Metric("mean IoU", mean_iou),
+    "pixel_accuracy": Metric("pixel accuracy", pixel_accuracy),
+}
+
+# Metrics with one value per class.
+CLASS_METRICS: dict[str, Metric] = {
+    "iou": Metric("IoU", iou),
+}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import keras
-
-from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.export.saved_model import write_saved_model
+from deeplab_tf.recipe.dataset_spec import DatasetSpec
+
+if TYPE_CHECKING:
+    import keras
 
 EXPORTERS: dict[str, Callable[[keras.Model, DatasetSpec, str], None]] = {
     "saved_model": write_saved_model

@@ -6,16 +6,15 @@ import os
 import shutil
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
+from deeplab_tf.recipe.lazy import keras, tf
 
-# In the place that the SavedModel format has for files that TensorFlow does not read.
+# The SavedModel format's place for files that TensorFlow does not read.
 _SPEC_PATH = os.path.join("assets.extra", "dataset.json")
-# ours: rounding of two graphs of the same network; a wrong weight moves probabilities by far more
+# ours: the rounding of two graphs of one network; a wrong weight changes probabilities by far more
 _TOLERANCE = 1e-3
 
 
@@ -23,29 +22,29 @@ def write_saved_model(model: keras.Model, spec: DatasetSpec, directory: str) -> 
     """Writes a SavedModel, reads it back and compares it with the model.
 
     Signature serving_default: image uint8 [N, H, W, 3] RGB, any size ->
-    {"label_map": int32 [N, H, W], "probabilities": float32 [N, H, W, K]}. The classes' names and
-    colours are in assets.extra/dataset.json.
+    {"label_map": int32 [N, H, W], "probabilities": float32 [N, H, W, K]}. The names and colors
+    of the classes are in assets.extra/dataset.json.
 
     Args:
       model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K]; built outside any strategy.
       spec: of the dataset whose classes the model predicts.
-      directory: to write to; must be empty or not there. It appears when all is written.
+      directory: to write to; must be empty or absent. It appears when all is written.
 
     Raises:
-      ValueError: the model has not K outputs.
-      FileExistsError: there is something in the directory.
+      ValueError: the model does not have one output per class of `spec`.
+      FileExistsError: the directory is not empty.
       OSError: it cannot be written.
-      RuntimeError: what was written does not give the model's predictions; it is removed.
+      RuntimeError: the export does not give the model's predictions; it is removed.
     """
     if model.output_shape[-1] != spec.num_classes:
         raise ValueError(
-            f"the model must have an output a class of {spec.name} ({spec.num_classes});"
+            f"the model must have one output per class of {spec.name} ({spec.num_classes});"
             f" it has {model.output_shape[-1]}."
         )
     directory = os.path.abspath(directory)
     if os.path.exists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
         raise FileExistsError(
-            f"{directory} must be empty or not there; it is not. Remove it or choose another."
+            f"{directory} must be empty or absent. Remove it or choose another directory."
         )
     os.makedirs(os.path.dirname(directory), exist_ok=True)
     temporary = f"{directory}.{os.getpid()}.tmp"
@@ -61,17 +60,17 @@ def write_saved_model(model: keras.Model, spec: DatasetSpec, directory: str) -> 
 
 
 class SavedModel:
-    """A SavedModel of ours, read back.
+    """A SavedModel that `write_saved_model` wrote.
 
     Attributes:
-      spec: the dataset whose classes it predicts.
+      spec: of the dataset whose classes it predicts.
     """
 
     def __init__(self, directory: str):
         """Loads it.
 
         Raises:
-          FileNotFoundError: there is no SavedModel of ours.
+          FileNotFoundError: the directory has none.
         """
         for name in ("saved_model.pb", _SPEC_PATH):
             if not os.path.exists(os.path.join(directory, name)):
@@ -108,13 +107,13 @@ def _write(model: keras.Model, directory: str) -> None:
 
 
 def _check(model: keras.Model, directory: str) -> None:
-    # Two images of unlike sides: neither batch nor size may have been frozen into the graph.
+    # Two images that are not square: neither batch nor size may be frozen into the graph.
     images = np.random.default_rng(0).integers(0, 256, (2, 65, 97, 3), np.uint8)
     written = SavedModel(directory).predict(images)
     expected = tf.nn.softmax(model(images.astype(np.float32), training=False)).numpy()
     difference = np.abs(written["probabilities"].numpy() - expected).max()
     label_map = written["label_map"].numpy()
-    # The same class, or one that ties with it but for rounding.
+    # The same class, or one that is as probable but for rounding.
     chosen = np.take_along_axis(expected, label_map[..., None], axis=-1)[..., 0]
     shortfall = (expected.max(axis=-1) - chosen).max()
     # Written so that a NaN fails too.

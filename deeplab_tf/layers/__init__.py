@@ -1,4 +1,4 @@
-"""The building blocks that every network here is made of."""
+"""The building blocks of every network."""
 
 from deeplab_tf.layers.blocks import (
     NormConfig,
@@ -14,11 +14,13 @@ from deeplab_tf.layers.blocks import (
 )
 from deeplab_tf.layers.normalization import BatchNorm, full_precision
 from deeplab_tf.layers.resize import ResizeLike
+from deeplab_tf.layers.segmentation_model import SegmentationModel
 
 __all__ = [
     "BatchNorm",
     "NormConfig",
     "ResizeLike",
+    "SegmentationModel",
     "batch_norm",
     "classifier",
     "conv",

@@ -1,8 +1,8 @@
 """Atrous convolutions by the native dilated kernels, where these are fast and right.
 
-Keras' own layers turn a dilated convolution into space-to-batch, convolution, batch-to-space
-on TensorFlow, which is slower on a CPU and leaves three operations instead of one in exports.
-The layers here hold the same weights under the same names.
+On TensorFlow, Keras' own layers turn a dilated convolution into space-to-batch, convolution and
+batch-to-space. That is slower on a CPU and leaves three operations instead of one in exports. The
+layers here have the same weights under the same names.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import functools
 
 import keras
 
+from deeplab_tf.recipe.lazy import tf
+
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")
 class AtrousConv2D(keras.layers.Conv2D):
@@ -18,12 +20,11 @@ class AtrousConv2D(keras.layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         """[N, h, w, C] -> [N, h, w, filters]; called by Conv2D.call."""
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            if _native_kernel_is_right(tf.as_dtype(inputs.dtype).name, depthwise=False):
-                kernel = tf.convert_to_tensor(kernel)
-                return _native_conv(inputs, kernel, self.padding.upper(), self.dilation_rate[0])
+        if keras.backend.backend() == "tensorflow" and _native_kernel_is_right(
+            tf.as_dtype(inputs.dtype).name, depthwise=False
+        ):
+            kernel = tf.convert_to_tensor(kernel)
+            return _native_conv(inputs, kernel, self.padding.upper(), self.dilation_rate[0])
         return super().convolution_op(inputs, kernel)
 
 
@@ -31,34 +32,29 @@ class AtrousConv2D(keras.layers.Conv2D):
 class AtrousDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """keras.layers.DepthwiseConv2D with a 3x3 kernel, stride 1, SAME padding, a rate above 1."""
 
-    # ours: up to here the native kernel costs what an undilated one does, beyond 6 to 10 times
-    # that (33x33x384 to 65x65x2048, oneDNN), and space-to-batch costs 2 to 3 times.
+    # ours: up to this rate the native kernel costs as much as an undilated one, above it 6 to 10
+    # times as much (33x33x384 to 65x65x2048, oneDNN); space-to-batch costs 2 to 3 times as much.
     LARGEST_NATIVE_RATE = 6
 
     def call(self, inputs):
         """[N, h, w, C] -> [N, h, w, C]."""
         rate = self.dilation_rate[0]
         if keras.backend.backend() == "tensorflow" and rate <= self.LARGEST_NATIVE_RATE:
-            import tensorflow as tf
-
             if _native_kernel_is_right(tf.as_dtype(inputs.dtype).name, depthwise=True):
                 return _native_depthwise_conv(inputs, tf.convert_to_tensor(self.kernel), rate)
         return super().call(inputs)
 
 
 def _native_conv(x, kernel, padding: str, rate: int):
-    import tensorflow as tf
-
     return tf.nn.conv2d(x, kernel, strides=1, padding=padding, dilations=rate)
 
 
 def _native_depthwise_conv(x, kernel, rate: int):
-    """The native forward kernel with a gradient of our own, since TensorFlow's is wrong (2.21).
+    """The native forward kernel with a gradient of our own; TensorFlow's is wrong (2.21).
 
-    With respect to the input it is the same convolution by the reversed kernel, with respect to
-    the kernel that of space-to-batch.
+    The gradient with respect to the input is the same convolution by the reversed kernel. The one
+    with respect to the kernel is that of space-to-batch.
     """
-    import tensorflow as tf
 
     def forward(x, kernel):
         return tf.raw_ops.DepthwiseConv2dNative(
@@ -72,7 +68,7 @@ def _native_depthwise_conv(x, kernel, rate: int):
     @tf.custom_gradient
     def convolve(x, kernel):
         def gradient(upstream):
-            # Phase by phase, each an ordinary convolution; zeros fill the last block.
+            # Each phase is an ordinary convolution; zeros fill the last block.
             missing = -tf.shape(x)[1:3] % rate
             ends = tf.stack([missing * 0, missing], axis=1)
             kernel_gradient = tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
@@ -91,22 +87,21 @@ def _native_depthwise_conv(x, kernel, rate: int):
 
 @functools.cache
 def _native_kernel_is_right(dtype: str, *, depthwise: bool) -> bool:
-    """Whether the native kernel runs here in `dtype`, with the result of space-to-batch.
+    """Whether the native kernel runs here in `dtype` and gives what space-to-batch gives.
 
-    That depends on the device, on oneDNN being on and on the dtype, so value and gradients are
-    compared once on a tiny input.
+    That depends on the device, on oneDNN and on the dtype. Value and gradients are compared once,
+    on a tiny input.
     """
-    import tensorflow as tf
 
     def value_and_gradients(convolution):
-        # Symbolic, since the scope below pauses gradient tapes.
+        # Symbolic: the scope below pauses gradient tapes.
         def compute():
             y = convolution()
             return [tf.cast(t, tf.float32) for t in [y, *tf.gradients(y**2, [x, kernel])]]
 
         return tf.function(compute)()
 
-    with tf.init_scope():  # out of whatever graph is being traced
+    with tf.init_scope():  # outside any graph that is being traced
         x = tf.cast(tf.sin(tf.reshape(tf.range(98.0), [1, 7, 7, 2])), dtype)
         shape = [3, 3, 2, 1] if depthwise else [3, 3, 2, 2]
         kernel = tf.cast(

@@ -1,7 +1,7 @@
-"""The building blocks that every network here is made of: functions on Keras tensors.
+"""The building blocks of every network: functions on Keras tensors.
 
-`name` becomes the prefix of the layers' names; weights are found by these names, so they are
-a contract.
+`name` becomes the prefix of the layers' names. Files of weights refer to layers by these names, so
+they must not change.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import keras
 
 from deeplab_tf.layers.atrous import AtrousConv2D, AtrousDepthwiseConv2D
+from deeplab_tf.layers.names import BATCH_NORM_SUFFIX
 from deeplab_tf.layers.normalization import BatchNorm, full_precision
 
 
@@ -24,21 +25,22 @@ class NormConfig:
 
 
 def truncated_normal(stddev: float) -> keras.initializers.Initializer:
-    """Normal cut at two standard deviations, as TensorFlow's initializer of that name."""
+    """A normal distribution cut off at two standard deviations."""
     return keras.initializers.TruncatedNormal(stddev=stddev)
 
 
 def per_channel(rgb: tuple[float, float, float], channels: int) -> list[float]:
-    """Constants of RGB, such as its mean, for images of any number of channels (ours).
+    """Constants of RGB, such as a mean, for images with any number of channels (ours).
 
-    A channel beyond RGB, and each of fewer than three, has the mean of the three constants.
+    Channels after RGB get the mean of the three constants; so does every channel of images with
+    fewer than three.
     """
     mean = sum(rgb) / 3
     return [*rgb, *[mean] * (channels - 3)] if channels >= 3 else [mean] * channels
 
 
 def batch_norm(x: keras.KerasTensor, norm: NormConfig, name: str) -> keras.KerasTensor:
-    """Normalizes [N, h, w, C]; the layer is called `name`."""
+    """Batch normalization of [N, h, w, C]; `name` is the layer's."""
     return BatchNorm(
         momentum=norm.momentum,
         epsilon=norm.epsilon,
@@ -63,7 +65,7 @@ def conv(
     initializer: keras.initializers.Initializer | str = "glorot_uniform",
     name: str,
 ) -> keras.KerasTensor:
-    """Convolution without bias, padded with zeros.
+    """Convolution without bias and with zero padding.
 
     Args:
       x: [N, h, w, C].
@@ -71,8 +73,8 @@ def conv(
       kernel_size: side of the kernel, pixels.
       stride: output pixels are this many input pixels apart.
       rate: distance between taps in pixels of `x`; 1 is an ordinary convolution.
-      symmetric: where it strides, pad as much on the left as on the right; TensorFlow's SAME
-        pads less on the left of even sizes.
+      symmetric: with a stride, pad as much on the left as on the right; TensorFlow's SAME pads
+        less on the left of even sizes.
       initializer: of the kernel.
       name: of the layer.
 
@@ -117,7 +119,7 @@ def depthwise_conv(
 
 
 def _padded(x, kernel_size, stride, symmetric, name):
-    """(the input to convolve, the padding that is left to the convolution)."""
+    """(the input of the convolution, the convolution's own padding)."""
     if not symmetric or stride == 1 or kernel_size == 1:
         return x, "same"
     return keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x), "valid"
@@ -146,15 +148,15 @@ def conv_bn_relu(
       [N, h, w, filters].
     """
     x = conv(x, filters, kernel_size, rate=rate, name=name)
-    return relu(batch_norm(x, norm, f"{name}_bn"), f"{name}_relu")
+    return relu(batch_norm(x, norm, f"{name}{BATCH_NORM_SUFFIX}"), f"{name}_relu")
 
 
 def separable_conv_bn_relu(
     x: keras.KerasTensor, filters: int, *, rate: int = 1, norm: NormConfig, name: str
 ) -> keras.KerasTensor:
-    """Atrous separable 3x3 convolution (Sec. 3.1), normalized and activated after each half.
+    """Atrous separable 3x3 convolution (Sec. 3.1), with normalization and ReLU after each half.
 
-    The activation between the halves is the heads' form (code); Xception's has none there.
+    The ReLU between the halves is the heads' form (code); Xception's has none there.
 
     Args:
       x: [N, h, w, C].
@@ -167,14 +169,16 @@ def separable_conv_bn_relu(
       [N, h, w, filters].
     """
     # code: standard deviations of the released head
-    x = depthwise_conv(x, rate=rate, initializer=truncated_normal(0.33), name=f"{name}_depthwise")
-    x = relu(batch_norm(x, norm, f"{name}_depthwise_bn"), f"{name}_depthwise_relu")
-    x = conv(x, filters, 1, initializer=truncated_normal(0.06), name=f"{name}_pointwise")
-    return relu(batch_norm(x, norm, f"{name}_pointwise_bn"), f"{name}_pointwise_relu")
+    own = f"{name}_depthwise"
+    x = depthwise_conv(x, rate=rate, initializer=truncated_normal(0.33), name=own)
+    x = relu(batch_norm(x, norm, f"{own}{BATCH_NORM_SUFFIX}"), f"{own}_relu")
+    own = f"{name}_pointwise"
+    x = conv(x, filters, 1, initializer=truncated_normal(0.06), name=own)
+    return relu(batch_norm(x, norm, f"{own}{BATCH_NORM_SUFFIX}"), f"{own}_relu")
 
 
 def classifier(x: keras.KerasTensor, num_classes: int, *, name: str) -> keras.KerasTensor:
-    """1x1 convolution to class scores, the only one with a bias; float32 in half precision too.
+    """1x1 convolution with bias to class scores; float32 in half precision too.
 
     Args:
       x: [N, h, w, C].

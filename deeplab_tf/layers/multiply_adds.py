@@ -1,15 +1,16 @@
 """Multiply-adds of a network: what it computes, and what the DeepLabv3+ paper counted.
 
-The true count is the kernels of convolutions and dense layers, once at each output position;
-positions where a kernel looks over the border count in full. Normalization, activations, pooling,
-additions and resizes are not counted: they are no products with kernels, and below 1 %.
+The true count is the size of the kernels of convolutions and dense layers, once for each output
+position. Positions where a kernel reaches over the border count in full. Normalization,
+activations, pooling, additions and resizes are not counted: they multiply by no kernel and are
+below 1 %.
 
-The paper's figures (Tab. 3 and 5) are half the float operations that TensorFlow 1's profiler knows
-in the graph of an evaluation. Two things make them larger than the true count. An atrous
-convolution was run as space-to-batch, convolution, batch-to-space and is charged for the padding
-to whole blocks. And some small operations have an entry in the profiler: pooling, additions,
-biases, preprocessing, argmax, mean IoU, and, though no image needs them, the initializers and the
-weight decay. Normalization, activations, resizes and concatenation have none.
+The paper's figures (Tab. 3 and 5) are half the float operations that TensorFlow 1's profiler counts
+in the graph of an evaluation. They are larger than the true count for two reasons. An atrous
+convolution ran as space-to-batch, convolution and batch-to-space, and is charged for the padding to
+whole blocks. And the profiler counts some small operations: pooling, additions, biases,
+preprocessing, argmax, mean IoU, and the initializers and the weight decay, which no image needs. It
+does not count normalization, activations, resizes and concatenation.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from typing import Any, Literal
 import keras
 
 from deeplab_tf.layers.atrous import AtrousConv2D, AtrousDepthwiseConv2D
-from deeplab_tf.recipe.options import lookup, scaled_side
-from deeplab_tf.layers.blocks import ResizeLike
 from deeplab_tf.layers.normalization import BatchNorm
+from deeplab_tf.layers.resize import ResizeLike, scaled_side
+from deeplab_tf.recipe.options import lookup
 
 _Shape = tuple[int, ...]
 _Cost = Callable[[Any, Sequence[_Shape], _Shape], int]  # (layer, input shapes, output shape)
@@ -47,15 +48,15 @@ def multiply_adds(
       model: functional, image [N, H, W, C] -> logits [N, H, W, K], built for any size.
       image_size: height and width of the image, pixels.
       scales: factors of the image's size at which it is predicted.
-      flip: it is predicted mirrored too, at every scale.
-      counting: "true", or "paper": as the figures of DeepLabv3+ Tab. 3 and 5 were made.
+      flip: whether it is predicted mirrored too, at every scale.
+      counting: "true", or "paper": the way that gives the figures of DeepLabv3+ Tab. 3 and 5.
 
     Returns:
       The number for all scales and flips together.
 
     Raises:
-      ValueError: the model is not functional, has a layer that nobody can count or calls one more
-        than once; a size or scale is not positive; or there is no such way of counting.
+      ValueError: the model is not functional, has a layer without a rule, or calls a layer more
+        than once; a size or scale is not positive; or `counting` is unknown.
     """
     cost = lookup({"true": _true_cost, "paper": _profiled_cost}, counting, "way of counting")
     if not scales or min(*image_size, *scales) <= 0:
@@ -96,11 +97,11 @@ def _nodes(model: keras.Model, size: _Shape) -> Iterator[tuple[Rule, Any, list[_
 
 
 def _known(known: dict[int, keras.KerasTensor], tensor: Any, reader: str) -> keras.KerasTensor:
-    # A layer hands out the tensors of its first call; those of a second are in nobody's hands.
+    # A layer knows the tensors of its first call only.
     if id(tensor) not in known:
         raise ValueError(
-            f"{reader} reads a tensor of a layer that is called more than once, or of another"
-            " model; to be counted, every layer must be called once."
+            "every layer must be called once to be counted;"
+            f" {reader} reads a tensor of a layer that is called twice, or of another model."
         )
     return known[id(tensor)]
 
@@ -110,16 +111,16 @@ def _true_cost(rule: Rule, layer: Any, inputs: Sequence[_Shape], output: _Shape)
 
 
 def _profiled_cost(rule: Rule, layer: Any, inputs: Sequence[_Shape], output: _Shape) -> int:
-    """Float operations of one forward pass in the profiler's eyes."""
+    """Float operations of one forward pass as the profiler counts them."""
     charged = _whole_blocks(output, layer.dilation_rate) if rule.atrous else output
     return 2 * rule.multiply_adds(layer, inputs, charged) + rule.small(layer, inputs, output)
 
 
 def _profiled_once(model: keras.Model, image_size: _Shape) -> int:
-    """Float operations of the evaluation's graph that do not come again with every pass."""
+    """Float operations of the evaluation's graph that are not repeated with every pass."""
     num_classes = keras.tree.flatten(model.output)[0].shape[-1]
     argmax = num_classes - 1
-    mean_iou = 6  # code: as measured, a pixel
+    mean_iou = 6  # code: as measured, per pixel
     weights = sum(_rule(layer).once(layer) for layer in model.layers)
     return weights + math.prod(image_size) * (argmax + mean_iou)
 
@@ -157,9 +158,10 @@ class Rule:
 
     Attributes:
       multiply_adds: (layer, input shapes, output shape) -> true count.
-      small: the same arguments -> float operations besides, in the paper's way of counting.
-      once: layer -> float operations of its weights in the paper's way: initializer, weight decay.
-      atrous: the paper's way counts positions in whole blocks of `layer.dilation_rate`.
+      small: the same arguments -> other float operations that the paper's way counts.
+      once: layer -> float operations on its weights that the paper's way counts: initializer and
+        weight decay.
+      atrous: whether the paper's way counts positions in whole blocks of `layer.dilation_rate`.
     """
 
     multiply_adds: _Cost = _none
@@ -173,7 +175,7 @@ _CONVOLUTION = dataclasses.replace(_DENSE, atrous=True)
 _DEPTHWISE = dataclasses.replace(_CONVOLUTION, once=_initializer)  # code: without weight decay
 _FREE = Rule()
 
-# By the exact class: what a subclass computes is its own affair.
+# By the exact class: a subclass may compute something else.
 RULES: dict[type, Rule] = {
     keras.layers.Conv2D: _CONVOLUTION,
     AtrousConv2D: _CONVOLUTION,
@@ -207,7 +209,7 @@ RULES: dict[type, Rule] = {
     ResizeLike: _FREE,
 }
 
-# keras.ops on symbolic tensors. Their classes are not public, so it is by the classes' names.
+# keras.ops on symbolic tensors, by the names of their classes, which are not public.
 OPERATIONS: dict[str, Rule] = dict.fromkeys(("ExpandDims", "Mean", "Relu", "Transpose"), _FREE)
 
 _BY_METHOD = Rule(
@@ -227,7 +229,7 @@ def _rule(layer: Any) -> Rule:
         remedy = "give the class a method multiply_adds(input_shape), or a row in RULES"
     if rule is None:
         raise ValueError(
-            f"nobody can count the multiply-adds of {layer.name}, a {type(layer).__name__}:"
-            f" {remedy} of deeplab_tf/multiply_adds.py."
+            f"there is no rule for the multiply-adds of {layer.name}, a {type(layer).__name__}:"
+            f" {remedy} of deeplab_tf/layers/multiply_adds.py."
         )
     return rule

@@ -5,9 +5,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from deeplab_tf.recipe.lazy import tf
+
 
 def full_precision() -> str:
-    """The dtype of what half precision is too coarse for: float32, or float64 under such a policy.
+    """The dtype where half precision is too coarse: float32, or float64 under a float64 policy.
 
     Networks run in float64 to be compared with others to the last digits.
     """
@@ -18,20 +20,21 @@ def full_precision() -> str:
 class BatchNorm(keras.layers.BatchNormalization):
     """Keras' batch normalization, synchronized over replicas and with the authors' statistics.
 
-    The weights are Keras' own, so files interchange with keras.layers.BatchNormalization. It
-    differs in three ways on the TensorFlow backend (elsewhere it is Keras' layer):
+    The weights are Keras' own, so files interchange with keras.layers.BatchNormalization. On the
+    TensorFlow backend it differs in three ways; elsewhere it is Keras' layer.
 
     * The moving variance averages the unbiased batch variance (code: both papers' released
       code does so through its fused kernels; Keras averages the biased one).
-    * One replica, and inference, run the fused kernel, about three times as fast on a CPU; it has
-      no float64, which takes the way of several replicas.
-    * In a replica of several, the statistics are those of the global batch. Every replica puts
-      its mean, variance and pixel count in a row of one all-reduced matrix and merges the rows,
-      so nothing cancels however far the mean is from zero.
+    * One replica, and inference, run the fused kernel. The kernel has no float64, which is
+      computed as for several replicas.
+    * With several replicas the statistics are those of the global batch. Each replica puts its
+      mean, variance and pixel count in a row of one all-reduced matrix and merges the rows, so
+      that nothing cancels however far the mean is from zero.
 
-    Attributes:
-      use_batch_statistics: False normalizes with the moving statistics in training too, while
-        gamma and beta go on being trained (code: DeepLab's fine_tune_batch_norm=False).
+    Args:
+      use_batch_statistics: False: training normalizes with the moving statistics too, and still
+        trains gamma and beta (code: DeepLab's fine_tune_batch_norm=False).
+      **layer_options: see keras.layers.BatchNormalization.
     """
 
     def __init__(self, *, use_batch_statistics: bool = True, **layer_options):
@@ -43,7 +46,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         use_batch = bool(training) and self.trainable and self.use_batch_statistics
         if keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=use_batch, mask=mask)
-        # Half precision sums overflow; Keras' layer computes in float32 too.
+        # Sums in half precision overflow; Keras' layer computes in float32 too.
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         fused = x.dtype == "float32"
         if not use_batch:
@@ -55,8 +58,6 @@ class BatchNorm(keras.layers.BatchNormalization):
         return ops.cast(outputs, self.compute_dtype)
 
     def _normalize_with_moving_statistics(self, x, fused):
-        import tensorflow as tf
-
         if not fused:
             return self._normalize_with(self.moving_mean, self.moving_variance, x)
         return tf.raw_ops.FusedBatchNormV3(
@@ -70,8 +71,6 @@ class BatchNorm(keras.layers.BatchNormalization):
         ).y
 
     def _normalize_fused(self, x):
-        import tensorflow as tf
-
         result = tf.raw_ops.FusedBatchNormV3(
             x=x,
             scale=tf.convert_to_tensor(self.gamma),
@@ -81,13 +80,11 @@ class BatchNorm(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The kernel hands out the unbiased variance.
+        # The kernel returns the unbiased variance.
         self._update_moving_statistics(result.batch_mean, result.batch_variance)
         return result.y
 
     def _normalize_over_replicas(self, x):
-        import tensorflow as tf
-
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync
         mean, variance = tf.nn.moments(x, axes=[0, 1, 2])
@@ -105,8 +102,6 @@ class BatchNorm(keras.layers.BatchNormalization):
         return self._normalize_with(mean, variance, x)
 
     def _normalize_with(self, mean, variance, x):
-        import tensorflow as tf
-
         mean, variance, beta, gamma = map(
             tf.convert_to_tensor, (mean, variance, self.beta, self.gamma)
         )
@@ -122,7 +117,5 @@ class BatchNorm(keras.layers.BatchNormalization):
 
 
 def _num_replicas() -> int:
-    import tensorflow as tf
-
     context = tf.distribute.get_replica_context()
     return context.num_replicas_in_sync if context is not None else 1

@@ -1,20 +1,29 @@
-"""The resizes in the networks: bilinear, sizes dynamic, the same on every backend of Keras."""
+"""The resize in the networks: bilinear, to any size, the same on every backend of Keras."""
 
 from __future__ import annotations
 
 import keras
 from keras import ops
 
+from deeplab_tf.recipe.lazy import tf
+
+
+def scaled_side(side: int, scale: float) -> int:
+    """Height or width of an image at a scale, pixels."""
+    # code: scale_dimension. With align_corners=True it is the gaps between pixels that scale.
+    return max(1, int((side - 1) * scale + 1))
+
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")
 class ResizeLike(keras.layers.Layer):
-    """Bilinear resize of one tensor to the height and width of another.
+    """Resizes one tensor to the height and width of another, bilinearly.
 
-    The only resize in the networks. Sizes stay dynamic, so one graph takes every image size.
+    Sizes are read when the layer is called, so one graph takes images of every size.
 
-    Attributes:
-      align_corners: True puts the corner samples of input and output on one another (code: both
-        papers' released code); False samples at pixel centres.
+    Args:
+      align_corners: True: the centers of the corner pixels of input and output coincide (code:
+        both papers' released code). False: their outer corners do.
+      **layer_options: see keras.layers.Layer.
     """
 
     def __init__(self, align_corners: bool = True, **layer_options):
@@ -25,7 +34,7 @@ class ResizeLike(keras.layers.Layer):
         """([N, h, w, C], [N, H, W, *]) -> [N, H, W, C] in the first's dtype."""
         x, like = inputs
         height, width = ops.shape(like)[1:3]
-        return _resize(x, height, width, self.align_corners)
+        return resize_bilinear(x, height, width, align_corners=self.align_corners)
 
     def compute_output_shape(self, input_shapes):
         """The first input's shape with the second's height and width."""
@@ -37,47 +46,13 @@ class ResizeLike(keras.layers.Layer):
         return {**super().get_config(), "align_corners": self.align_corners}
 
 
-@keras.saving.register_keras_serializable(package="deeplab_tf")
-class ResizeToRemainder(keras.layers.Layer):
-    """Bilinear resize up to the next size whose sides leave a remainder; corners on corners.
-
-    Args:
-      remainder: of height and width divided by `divisor`.
-      divisor: pixels.
-    """
-
-    def __init__(self, remainder: int, divisor: int = 32, **layer_options):
-        super().__init__(**layer_options)
-        self.remainder, self.divisor = remainder % divisor, divisor
-
-    def call(self, inputs):
-        """[N, h, w, C] -> [N, H, W, C] in the input's dtype."""
-        height, width = map(self._next, ops.shape(inputs)[1:3])
-        return _resize(inputs, height, width, align_corners=True)
-
-    def _next(self, side):
-        return side + (self.remainder - side) % self.divisor
-
-    def compute_output_shape(self, input_shape):
-        """Unknown sides stay so."""
-        batch, height, width, channels = input_shape
-        height, width = (None if side is None else self._next(side) for side in (height, width))
-        return batch, height, width, channels
-
-    def get_config(self):
-        """The constructor's arguments."""
-        own = {"remainder": self.remainder, "divisor": self.divisor}
-        return {**super().get_config(), **own}
-
-
-def _resize(x, height, width, align_corners: bool):
-    # Sampling positions lose their place in half precision.
+def resize_bilinear(x, height, width, *, align_corners: bool):
+    """Resizes [N, h, w, C] to [N, height, width, C] in the same dtype; sides may be tensors."""
+    # Half precision is too coarse for sampling positions.
     dtype, precise = x.dtype, keras.backend.result_type(x.dtype, "float32")
     x = ops.cast(x, precise)
-    # TensorFlow's own gives float32 even of float64.
+    # TensorFlow's kernel returns float32 for float64 too.
     if keras.backend.backend() == "tensorflow" and precise == "float32":
-        import tensorflow as tf
-
         resized = tf.raw_ops.ResizeBilinear(
             images=x,
             size=tf.stack([height, width]),
@@ -96,7 +71,7 @@ def _resize(x, height, width, align_corners: bool):
 
 
 def _interpolation_matrix(size, new_size, align_corners: bool, dtype):
-    """[new_size, size]: row i holds the weights of the input samples in output i."""
+    """[new_size, size]: row i holds the weights of the input's samples in output i."""
     source, target = ops.arange(size, dtype=dtype), ops.arange(new_size, dtype=dtype)
     size, new_size = ops.cast(size, dtype), ops.cast(new_size, dtype)
     if align_corners:

@@ -1,4 +1,4 @@
-"""Line charts of what was measured against the step, with Pillow alone."""
+"""Line charts of measured values against the step, with Pillow alone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SHARPNESS = 2  # drawn this many times larger and shrunk, for smooth lines
 
 
 def draw_curves(panels: Sequence[tuple[str, Points]]) -> np.ndarray:
-    """One chart below the other, on the same steps.
+    """Draws one chart below the other, with the same steps on the horizontal axis.
 
     Args:
-      panels: (name, points) of each; points that are not finite are left out.
+      panels: (name, points) of each chart; values that are not finite are left out.
 
     Returns:
       uint8 [H, W, 3].
@@ -58,19 +58,18 @@ def _draw_panel(
         draw.line((x_of(tick), low, x_of(tick), high), "#dddddd", line)
         draw.text((x_of(tick), low + gap), f"{tick:.10g}", "black", font, anchor="mt")
     draw.line((left, high, left, low, width - right, low), "black", line)
-    title = name.replace("mean_iou", "mean IoU").replace("_", " ")
-    draw.text((left, high - gap), title, "black", font, anchor="lb")
+    draw.text((left, high - gap), name, "black", font, anchor="lb")
     draw.text((width - right, low + bottom - gap), "step", "black", font, anchor="rb")
     path = [(x_of(step), y_of(value)) for step, value in points]
     if len(path) > 1:
         draw.line(path, "#1f5fbf", 2 * line, joint="curve")
-    if len(path) < 50:  # more would run into one another
+    if len(path) < 50:  # more would overlap
         for x, y in path:
             draw.circle((x, y), 3 * line, "#1f5fbf")
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to eleven round numbers, evenly spaced, that reach from `low` to `high`."""
+    """Four to eleven round numbers, evenly spaced, from `low` or below to `high` or above."""
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / 4))
     spacing = next(n * power for n in (1, 2, 5, 10) if n * power * 8 >= span)

@@ -18,11 +18,11 @@ _SEPARATOR = 4  # pixels between the pictures of a strip
 def colorize(
     label_map: np.ndarray, palette: Sequence[Color], ignore_label: int | None = None
 ) -> np.ndarray:
-    """Paints each class in its colour, void in light grey.
+    """Paints each class in its color, void in light gray.
 
     Args:
       label_map: int [H, W].
-      palette: RGB 0..255 a class.
+      palette: one color per class, RGB 0..255.
       ignore_label: value of void; None: there is none.
 
     Returns:
@@ -45,13 +45,13 @@ def overlay(
     alpha: float = 0.5,
     ignore_label: int | None = None,
 ) -> np.ndarray:
-    """Lays the classes' colours over the image and draws the boundaries between them.
+    """Lays the colors of the classes over the image and draws the boundaries between them.
 
     Args:
       image: uint8 [H, W, 3] RGB.
       label_map: int [H, W].
-      palette: RGB 0..255 a class.
-      alpha: weight of the colours; 0 leaves the image, 1 hides it.
+      palette: one color per class, RGB 0..255.
+      alpha: weight of the colors; 0 leaves the image, 1 hides it.
       ignore_label: value of void, where the image stays as it is; None: there is none.
 
     Returns:
@@ -86,7 +86,7 @@ def strip(
       image: uint8 [H, W, 3] RGB.
       label: int [H, W].
       label_map: int [H, W].
-      palette: RGB 0..255 a class.
+      palette: one color per class, RGB 0..255.
       ignore_label: value of void; None: there is none.
 
     Returns:
@@ -104,14 +104,14 @@ def strip(
 
 
 def legend(class_names: Sequence[str], palette: Sequence[Color]) -> np.ndarray:
-    """A column of colour swatches with the classes' names; uint8 [H, W, 3].
+    """A column of color swatches with the names of the classes; uint8 [H, W, 3].
 
     Raises:
-      ValueError: there is not a colour a name.
+      ValueError: there is not one color per name.
     """
     if len(class_names) != len(palette):
         raise ValueError(
-            f"palette must have a colour a class ({len(class_names)}); got {len(palette)}."
+            f"palette must have one color per class ({len(class_names)}); got {len(palette)}."
         )
     font, row, margin = ImageFont.load_default(size=14), 20, 6
     width = int(max(map(font.getlength, class_names), default=0)) + row + 3 * margin
@@ -128,12 +128,12 @@ def legend(class_names: Sequence[str], palette: Sequence[Color]) -> np.ndarray:
 def save_label_map(path: str, label_map: np.ndarray, palette: Sequence[Color]) -> None:
     """Writes a PNG whose pixel values are the classes.
 
-    Up to 256 classes it is a palette picture that looks like `colorize`, above it 16-bit grey.
+    With up to 256 classes it has a palette and looks like `colorize`; with more it is 16-bit gray.
 
     Args:
       path: of the PNG.
       label_map: int [H, W].
-      palette: RGB 0..255 a class.
+      palette: one color per class, RGB 0..255.
 
     Raises:
       ValueError: a value is not a class.
@@ -170,7 +170,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _boundary(label_map: np.ndarray) -> np.ndarray:
-    """Where the pixel below or to the right is of another class; bool [H, W]."""
+    """Whether the pixel below or to the right is of another class; bool [H, W]."""
     boundary = np.zeros(label_map.shape, bool)
     boundary[:-1] |= label_map[:-1] != label_map[1:]
     boundary[:, :-1] |= label_map[:, :-1] != label_map[:, 1:]

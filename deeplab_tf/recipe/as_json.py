@@ -4,70 +4,147 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import reprlib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from deeplab_tf.recipe.options import SECTIONS, Recipe, lookup
+from deeplab_tf.recipe.files import json_object
+from deeplab_tf.recipe.flags import LISTS, Parts
+from deeplab_tf.recipe.options import Options, is_number, lookup
+from deeplab_tf.recipe.parts import Recipe
 
-_T = TypeVar("_T")
+VERSION = 1  # of the file's form. An option that is added has a default, and needs no new one.
 
 
 def to_json(recipe: Recipe) -> str:
     """The recipe as indented JSON; `from_json` reads it back."""
-    tree = {
-        "model": {"kind": recipe.model.kind, **dataclasses.asdict(recipe.model)},
-        **{name: dataclasses.asdict(getattr(recipe, name)) for name in SECTIONS},
-        "expected_mean_iou": recipe.expected_mean_iou,
-    }
-    return json.dumps(tree, indent=2) + "\n"
+    return json.dumps(to_tree(recipe), indent=2) + "\n"
 
 
-def from_json(text: str, model_configs: Mapping[str, type]) -> Recipe:
+def to_tree(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a tree of dicts, lists and plain values."""
+    tree = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)}
+    return {"version": VERSION, **{name: _tree(value) for name, value in tree.items()}}
+
+
+def _tree(value: Any) -> Any:
+    if isinstance(value, Options):
+        own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        kind = {"kind": value.kind} if hasattr(value, "kind") else {}
+        return {**kind, **{name: _tree(item) for name, item in own.items()}}
+    return [_tree(item) for item in value] if isinstance(value, tuple) else value
+
+
+def from_json(text: str, parts: Parts) -> Recipe:
     """The recipe that `to_json` wrote.
 
     Args:
       text: JSON.
-      model_configs: kind -> dataclass, e.g. {"deeplabv3plus": DeepLabV3Plus}.
+      parts: the kinds of every part; the file chooses among them, and imports nothing.
 
     Raises:
-      ValueError: the model kind or a field is unknown, or a value does not validate.
+      ValueError: the text is no recipe of this version, or a kind, an option or a value in it is
+        not one of those there are; the message says which key, what it must be and what it is.
     """
-    tree = json.loads(text)
-    fields = dict(tree["model"])
-    model_class = lookup(model_configs, fields.pop("kind"), "model kind")
-    sections = {name: _from_tree(cls, tree[name]) for name, cls in SECTIONS.items()}
-    return Recipe(
-        model=_from_tree(model_class, fields),
-        expected_mean_iou=tree.get("expected_mean_iou"),
-        **sections,
-    )
+    tree = read_tree(text)
+    names = {"version", "expected_mean_iou", *parts}
+    for name in tree:
+        lookup(dict.fromkeys(names), name, "part of a recipe")
+    for name in parts:
+        _require(name in tree, name, "there", None)
+    try:
+        read = {name: _read_part(name, tree[name], kinds) for name, kinds in parts.items()}
+    except RecursionError as error:
+        raise ValueError(f"not a recipe, which nests less deeply: {error}") from error
+    expected = tree.get("expected_mean_iou")
+    holds = expected is None or is_number(expected)
+    _require(holds, "expected_mean_iou", "a number or null", expected)
+    return Recipe(**read, expected_mean_iou=expected)
 
 
-def _from_tree(cls: type[_T], fields: Mapping[str, Any]) -> _T:
-    known = {field.name: None for field in dataclasses.fields(cls)}
-    for name in fields:
-        lookup(known, name, f"field of {cls.__name__}")
-    return cls(**{name: _as_tuple(value) for name, value in fields.items()})
+def read_tree(text: str) -> dict[str, Any]:
+    """The tree that `to_tree` made, from JSON; what is in it is not checked yet.
+
+    Raises:
+      ValueError: the text is no JSON, or of another version.
+    """
+    tree = json_object(text, "a recipe")
+    if tree.get("version") != VERSION:
+        raise ValueError(
+            f"version must be {VERSION}; got {tree.get('version')!r}. The recipe is of another"
+            " version of this package: read it with that version, or name its weights with"
+            " train.py --init_weights."
+        )
+    return tree
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
+def _read_part(name: str, tree: Any, kinds: Any) -> Any:
+    if name in LISTS:
+        _require(isinstance(tree, list), name, "a list", tree)
+        return tuple(_part(f"{name}[{i}]", item, kinds) for i, item in enumerate(tree))
+    return _part(name, tree, kinds)
 
 
-def differences(old: Recipe, new: Recipe) -> list[str]:
-    """Fields in which a run that resumes may not differ, as 'train.base_lr: 0.01 -> 0.02'."""
-    found = []
-    if old.model != new.model:
-        was, now = (json.loads(to_json(r))["model"] for r in (old, new))
-        names = sorted({*was, *now})
-        found += [
-            f"model.{name}: {was.get(name)} -> {now.get(name)}"
-            for name in names
-            if was.get(name) != now.get(name)
-        ]
-    for section, cls in SECTIONS.items():
-        for field in dataclasses.fields(cls):
-            was, now = (getattr(getattr(r, section), field.name) for r in (old, new))
-            if was != now and not field.metadata.get("may_change"):
-                found.append(f"{section}.{field.name}: {was} -> {now}")
-    return found
+def _part(name: str, tree: Any, kinds: Mapping[str, type[Options]] | type[Options]) -> Options:
+    _require(isinstance(tree, dict), name, "an object", tree)
+    cls, values = kinds, dict(tree)
+    if isinstance(kinds, Mapping):
+        kind = values.pop("kind", None)
+        _require(isinstance(kind, str), f"{name}.kind", f"one of {', '.join(kinds)}", kind)
+        cls = lookup(kinds, kind, f"{name}.kind")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    arguments = {}
+    for key, value in values.items():
+        own = lookup(fields, key, f"option of {name}").metadata["kinds"]
+        arguments[key] = _part(f"{name}.{key}", value, own) if own else value
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise ValueError(f"{name}.{error}") from None
+
+
+def _require(holds: bool, name: str, wanted: str, got: Any) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {wanted}; got {reprlib.repr(got)}.")
+
+
+def differences(old: Mapping[str, Any], new: Recipe) -> list[str]:
+    """Options in which a run that resumes may not differ, as 'schedule.base_lr: 0.01 -> 0.02'.
+
+    Args:
+      old: the tree of the recipe that was trained, as from `to_tree`.
+      new: the recipe to resume with.
+    """
+    return [
+        f"{path}: {was} -> {now}"
+        for field in dataclasses.fields(new)
+        if field.name != "expected_mean_iou"
+        for path, was, now in _differing(
+            field.name,
+            old.get(field.name),
+            getattr(new, field.name),
+            may_change=field.metadata.get("may_change", False),
+        )
+    ]
+
+
+def _differing(path: str, old: Any, new: Any, *, may_change: bool):
+    """(path, old, new) of each option below `path` that differs and may not."""
+    tree = _tree(new)
+    if may_change or old == tree:
+        return
+    if isinstance(new, Options) and isinstance(old, dict) and old.get("kind") == tree.get("kind"):
+        for field in dataclasses.fields(new):
+            yield from _differing(
+                f"{path}.{field.name}",
+                old.get(field.name, _tree(field.default)),
+                getattr(new, field.name),
+                may_change=field.metadata["may_change"],
+            )
+        for name in sorted(old.keys() - tree.keys()):  # of another version of this package
+            yield f"{path}.{name}", old[name], None
+    elif isinstance(new, tuple) and isinstance(old, list) and len(old) == len(new) > 0:
+        for i, (was, now) in enumerate(zip(old, new, strict=True)):
+            yield from _differing(f"{path}[{i}]", was, now, may_change=False)
+    else:
+        yield path, old, tree

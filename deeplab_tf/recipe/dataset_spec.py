@@ -1,30 +1,39 @@
-"""What is known of a dataset without opening it, and what opening one gives."""
+"""What is known of a dataset without opening it, and what an open dataset offers."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import reprlib
+import typing
 from collections.abc import Mapping
 from typing import Any, Protocol
+
+from deeplab_tf.recipe.files import json_object
+from deeplab_tf.recipe.options import as_tuple, describe, is_of
 
 Color = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """The classes of a dataset: enough to score, colour and export predictions."""
+    """The classes of a dataset: all that scoring, coloring and exporting predictions needs."""
 
     name: str
     class_names: tuple[str, ...]  # in label order, background included, void not
     ignore_label: int  # value of pixels without a class
-    palette: tuple[Color, ...]  # RGB 0..255 a class
+    palette: tuple[Color, ...]  # one color per class, RGB 0..255
     splits: Mapping[str, int]  # split -> number of examples
 
     def __post_init__(self) -> None:
         if len(self.palette) != self.num_classes:
             raise ValueError(
-                f"dataset {self.name}: palette must have a colour a class ({self.num_classes});"
+                f"dataset {self.name}: palette must have one color per class ({self.num_classes});"
                 f" got {len(self.palette)}."
+            )
+        if not all(0 <= value <= 255 for color in self.palette for value in color):
+            raise ValueError(
+                f"dataset {self.name}: palette must have colors of 0..255; got {self.palette}."
             )
         if 0 <= self.ignore_label < self.num_classes:
             raise ValueError(
@@ -44,15 +53,25 @@ class DatasetSpec:
 
     @classmethod
     def from_json(cls, text: str) -> DatasetSpec:
-        """The spec that `to_json` wrote."""
-        tree = json.loads(text)
-        return cls(
-            name=tree["name"],
-            class_names=tuple(tree["class_names"]),
-            ignore_label=tree["ignore_label"],
-            palette=tuple(tuple(color) for color in tree["palette"]),
-            splits=tree["splits"],
-        )
+        """The spec that `to_json` wrote.
+
+        Raises:
+          ValueError: the text is not that of a spec; the message names the key.
+        """
+        tree = json_object(text, "a dataset's spec")
+        hints = {**typing.get_type_hints(cls), "splits": tuple[tuple[str, int], ...]}
+        try:
+            values = {name: as_tuple(tree.get(name)) for name in hints}
+        except RecursionError as error:
+            raise ValueError(f"not a dataset's spec, which nests less deeply: {error}") from error
+        if isinstance(values["splits"], dict):
+            values["splits"] = tuple(values["splits"].items())
+        for name, hint in hints.items():
+            if not is_of(values[name], hint):
+                raise ValueError(
+                    f"{name} must be {describe(hint)}; got {reprlib.repr(values[name])}."
+                )
+        return cls(**{**values, "splits": dict(values["splits"])})
 
 
 class ExampleSource(Protocol):
@@ -74,24 +93,24 @@ class ExampleSource(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """What to call example `index` in a message: its file or key."""
+        """The name of example `index` in messages: its file or key."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OpenDataset:
-    """A dataset ready to be read: its spec and a source a split."""
+    """A dataset that is ready to be read: its spec, and one source per split."""
 
     spec: DatasetSpec
     sources: Mapping[str, ExampleSource]
-    # split that the dataset could have -> why it is not there and what to do
+    # missing split -> why it is missing, and what to do
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def source(self, split: str) -> ExampleSource:
         """The examples of `split`.
 
         Raises:
-          ValueError: there is no such split.
+          ValueError: the dataset has no such split.
         """
         if split in self.absent:
             raise ValueError(f"no {split!r} split of {self.spec.name}: {self.absent[split]}")
@@ -103,7 +122,7 @@ class OpenDataset:
 
 
 def bit_palette(num_colors: int) -> tuple[Color, ...]:
-    """The PASCAL VOC palette: the bits of the class index spread over the three channels."""
+    """The PASCAL VOC palette: the bits of the class index are spread over the three channels."""
     colors = []
     for index in range(num_colors):
         rgb = [0, 0, 0]

@@ -1,8 +1,11 @@
-"""Writing a file whole or not at all, and reading lists that users wrote."""
+"""Writing a file whole or not at all, and reading files that may be damaged."""
 
 from __future__ import annotations
 
+import json
 import os
+import reprlib
+from typing import Any
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -44,3 +47,22 @@ def read_lines(path: str) -> list[str]:
         raise ValueError(
             f"{path} must be a text file in UTF-8; save it as such ({error})."
         ) from error
+
+
+def json_object(text: str, what: str) -> dict[str, Any]:
+    """The object that a JSON text is.
+
+    Args:
+      text: JSON.
+      what: what it is of, for the message, e.g. "a recipe".
+
+    Raises:
+      ValueError: the text is no JSON, nests too deeply or is no object.
+    """
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not readable JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{what} must be an object; got {reprlib.repr(tree)}.")
+    return tree

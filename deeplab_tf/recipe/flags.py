@@ -1,157 +1,233 @@
-"""Command-line flags made from the configuration dataclasses: one flag for each field.
+"""Command-line flags of the parts of a recipe.
 
-A field is declared once, in its dataclass; `--train.base_lr` is `Recipe.train.base_lr`. No flag
-has a default: a flag that is not given leaves the recipe's value alone.
+One rule for all: --<part>=<kind> chooses, --<part>.<option>=value sets. The augmentations are a
+list: --augment=random_scale,random_crop and --augment.random_crop.size=321. No flag has a default:
+one that is not given leaves the recipe's value alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+import textwrap
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 from absl import flags
 
-from deeplab_tf.recipe import options as config
-from deeplab_tf.recipe.options import ModelConfig, Recipe
+from deeplab_tf.recipe.options import (
+    SEPARATORS,
+    Options,
+    hints,
+    lookup,
+    syntax,
+    without_none,
+)
+from deeplab_tf.recipe.parts import Recipe
 
-T = TypeVar("T")
+# Name of a part -> its kinds by name, or the class of a part that has no kinds.
+Parts = Mapping[str, Mapping[str, type[Options]] | type[Options]]
+
+LISTS = ("augment",)  # parts of a recipe that are a list of kinds
+MODULE = "recipe"  # under which absl keeps these flags; `help_text` prints them
 
 
-def define(*model_configs: type[ModelConfig], flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines --recipe and a flag for each field of a recipe.
+def define(parts: Parts, flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags of some parts.
 
     Args:
-      *model_configs: the architectures; --model.* has the fields of all of them.
+      parts: those that the program has a use for, e.g. all of `zoo.PARTS`.
       flag_values: where to define them.
 
     Raises:
-      TypeError: two architectures give one field name different types.
+      TypeError: two kinds of a part give one option different types, or a type has no form on the
+        command line.
     """
-    recipe = "name of the recipe; an unknown name lists them all"
-    flags.DEFINE_string("recipe", None, recipe, flag_values=flag_values, module_name="recipe")
-    define_section("model", *model_configs, flag_values=flag_values)
-    for section, cls in config.SECTIONS.items():
-        define_section(section, cls, flag_values=flag_values)
+    for name, rows in _rows(parts).items():
+        for row in rows:
+            if row.hint != rows[0].hint:
+                raise TypeError(
+                    f"--{name} must have one type; {row.owner} gives it {row.hint}, {rows[0].owner}"
+                    f" {rows[0].hint}. Rename one of the options."
+                )
+        # What one kind takes, the flag takes; `part_from_flags` knows which kind is chosen.
+        row = dataclasses.replace(rows[0], optional=any(row.optional for row in rows))
+        flags.DEFINE_flag(_flag(name, row), flag_values, module_name=MODULE)
 
 
-def define_section(
-    section: str, *classes: type, flag_values: flags.FlagValues = flags.FLAGS
-) -> None:
-    """Defines the flag --<section>.<field> for each field of the dataclasses.
-
-    Args:
-      section: first part of the flags' names, e.g. "data".
-      *classes: dataclasses; a field that several have gives one flag.
-      flag_values: where to define them.
-
-    Raises:
-      TypeError: a type has no form on the command line, or two classes give one field name
-        different types.
-    """
-    heading = f"{section} (default: the recipe's, where there is one)"  # in --help, above
-    for name, (type_, help_text) in _fields(section, classes).items():
-        flag = _flag(f"{section}.{name}", type_, help_text)
-        flags.DEFINE_flag(flag, flag_values, module_name=heading)
+def define_recipe(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines --recipe."""
+    text = "name of the recipe; an unknown name lists them all"
+    flags.DEFINE_string("recipe", None, text, flag_values=flag_values, module_name="general")
 
 
 def recipe_from_flags(
-    recipes: Mapping[str, Recipe], flag_values: flags.FlagValues = flags.FLAGS
+    recipes: Mapping[str, Recipe], parts: Parts, flag_values: flags.FlagValues = flags.FLAGS
 ) -> Recipe:
     """The recipe that --recipe names, with the given flags in place of its values.
 
     Raises:
-      ValueError: there is no such recipe, a flag does not apply to its model, or the result does
-        not validate.
+      ValueError: there is no such recipe, a flag does not apply to the kind that is chosen, or a
+        value is not what its option may be.
     """
     name = flag_values["recipe"].value
     if name is None:
         raise ValueError(f"--recipe is missing; known: {', '.join(sorted(recipes))}.")
-    recipe = config.lookup(recipes, name, "recipe")
-    return dataclasses.replace(
-        recipe,
-        **{
-            section: section_from_flags(section, getattr(recipe, section), flag_values)
-            for section in ("model", *config.SECTIONS)
-        },
-    )
+    return apply(lookup(recipes, name, "recipe"), parts, flag_values)
 
 
-def section_from_flags(section: str, values: T, flag_values: flags.FlagValues = flags.FLAGS) -> T:
-    """The dataclass `values` with the given --<section>.* flags in place of its values.
+def apply(recipe: Recipe, parts: Parts, flag_values: flags.FlagValues = flags.FLAGS) -> Recipe:
+    """A recipe with the given flags of some parts in place of its values; errors as above."""
+    changed = {
+        name: part_from_flags(name, getattr(recipe, name), kinds, flag_values)
+        for name, kinds in parts.items()
+    }
+    return dataclasses.replace(recipe, **changed)
+
+
+def part_from_flags(
+    name: str,
+    value: Any,
+    kinds: Mapping[str, type[Options]] | type[Options],
+    flag_values: flags.FlagValues = flags.FLAGS,
+) -> Any:
+    """One part with the given flags in place of its values.
+
+    Args:
+      name: of the part, e.g. "schedule".
+      value: what it is without flags; None: the flags must choose a kind.
+      kinds: its kinds by name, or its class.
+      flag_values: where the flags are.
 
     Raises:
-      ValueError: a flag is of another class's field, or the result does not validate.
+      ValueError: as in `recipe_from_flags`.
     """
-    given = _given(section, flag_values)
-    full, bare = typing.get_type_hints(type(values)), config.field_types(type(values))
-    for name, value in given.items():
-        if name not in bare:
-            raise ValueError(
-                f"--{section}.{name} does not apply to {type(values).__name__}"
-                f" (fields: {', '.join(bare)})."
-            )
-        if value is None and full[name] == bare[name]:
-            raise ValueError(
-                f"--{section}.{name} of {type(values).__name__} must be"
-                f" {_syntax(bare[name])}; got none."
-            )
-    # The two lengths of training exclude each other: giving one takes back the recipe's other.
-    if section == "train" and len(given.keys() & {"steps", "epochs"}) == 1:
-        given = {"steps": None, "epochs": None, **given}
-    return dataclasses.replace(values, **given)
+    given = {key: flag_values[key].value for key in flag_values if flag_values[key].present}
+    given = {key: new for key, new in given.items() if f"{key}.".startswith(f"{name}.")}
+    if name in LISTS:
+        return _list_from(name, value, kinds, given)
+    if value is None:
+        if name not in given:
+            raise ValueError(f"--{name} is missing; it must be one of {', '.join(kinds)}.")
+        value = kinds[given[name]]()
+    return _part_from(name, value, kinds, given)
 
 
-def _given(section: str, flag_values: flags.FlagValues) -> dict[str, Any]:
-    """Field name -> value of the section's flags that were given; the value may be None."""
-    prefix = f"{section}."
-    return {
-        name.removeprefix(prefix): flag_values[name].value
-        for name in flag_values
-        if name.startswith(prefix) and not flag_values[name].using_default_value
-    }
+def _list_from(
+    name: str,
+    values: tuple[Options, ...],
+    kinds: Mapping[str, type[Options]],
+    given: Mapping[str, Any],
+) -> tuple[Options, ...]:
+    if name in given:
+        old = {value.kind: value for value in values}
+        chosen = [(kind, lookup(kinds, kind, name)) for kind in given[name]]
+        values = tuple(old.get(kind) or cls() for kind, cls in chosen)
+    missing = [
+        key for key in given if key != name and key.split(".")[1] not in {v.kind for v in values}
+    ]
+    if missing:
+        kind = missing[0].split(".")[1]
+        listed = ",".join(value.kind for value in values)
+        raise ValueError(
+            f"--{missing[0]} needs {kind} in the list --{name}; it has {listed or 'nothing'}."
+        )
+    return tuple(_part_from(f"{name}.{value.kind}", value, type(value), given) for value in values)
+
+
+def _part_from(
+    name: str,
+    value: Options,
+    kinds: Mapping[str, type[Options]] | type[Options],
+    given: Mapping[str, Any],
+) -> Options:
+    if name in given:
+        cls = lookup(kinds, given[name], name)
+        value = value if type(value) is cls else cls()
+    prefix = f"{name}."
+    changes = {}
+    for field in dataclasses.fields(value):
+        own = field.metadata.get("kinds")
+        if own is not None:
+            nested = _part_from(prefix + field.name, getattr(value, field.name), own, given)
+            if nested != getattr(value, field.name):
+                changes[field.name] = nested
+        elif prefix + field.name in given:
+            changes[field.name] = given[prefix + field.name]
+    known = {prefix + field.name for field in dataclasses.fields(value)}
+    for key in given:
+        if key.startswith(prefix) and not any(f"{key}.".startswith(f"{k}.") for k in known):
+            options = ", ".join(f"--{k}" for k in sorted(known)) or "no options"
+            raise ValueError(
+                f"--{key} does not apply to {name} {getattr(value, 'kind', '')}, which has"
+                f" {options}."
+            )
+    if not changes:
+        return value
+    try:
+        return value.replace(**changes)
+    except ValueError as error:
+        raise ValueError(f"--{prefix}{error}") from None
 
 
 @dataclasses.dataclass(frozen=True)
-class _Type:
-    """What a flag reads: a field's type without Optional, and whether None is a value too."""
+class _Row:
+    """One option of one class: what its flag reads."""
 
-    hint: Any
+    owner: str  # kind, or name of the part
+    hint: Any  # the type without Optional; a tuple of kinds for a choice
     optional: bool
+    help: str
 
 
-def _fields(section: str, classes: Sequence[type]) -> dict[str, tuple[_Type, str]]:
-    """Field name -> (type, help text), over all classes."""
-    found: dict[str, tuple[_Type, str]] = {}
-    for cls in classes:
-        full, bare = typing.get_type_hints(cls), config.field_types(cls)
-        for field in dataclasses.fields(cls):
-            hint, optional = bare[field.name], full[field.name] != bare[field.name]
-            known, text = found.get(field.name, (_Type(hint, optional), field.metadata["help"]))
-            if known.hint != hint:
-                raise TypeError(
-                    f"--{section}.{field.name} must have one type; {cls.__name__} gives it"
-                    f" {hint}, a class before it {known.hint}. Rename one of the fields."
-                )
-            # What one class takes, the flag takes; `section_from_flags` knows the class.
-            found[field.name] = (_Type(hint, known.optional or optional), text)
+def _rows(parts: Parts) -> dict[str, list[_Row]]:
+    """Flag -> the options that it sets, one of each class that has it."""
+    found: dict[str, list[_Row]] = {}
+    for name, row in _all_rows(parts):
+        found.setdefault(name, []).append(row)
     return found
 
 
-def _flag(name: str, type_: _Type, help_text: str) -> flags.Flag:
-    if type_ == _Type(bool, optional=False):  # absl's own, understood as --name and --noname too
-        return flags.BooleanFlag(name, None, help_text)
-    return flags.Flag(_Parser(type_), None, name, None, help_text)
+def _all_rows(parts: Parts) -> Iterator[tuple[str, _Row]]:
+    for name, kinds in parts.items():
+        if isinstance(kinds, Mapping):
+            hint = tuple[str, ...] if name in LISTS else Literal[tuple(kinds)]
+            what = "the kinds, in their order" if name in LISTS else "the kind"
+            yield name, _Row(name, hint, False, what)
+            for kind, cls in kinds.items():
+                yield from _rows_of(f"{name}.{kind}" if name in LISTS else name, kind, cls)
+        else:
+            yield from _rows_of(name, name, kinds)
+
+
+def _rows_of(prefix: str, owner: str, cls: type[Options]) -> Iterator[tuple[str, _Row]]:
+    for field in dataclasses.fields(cls):
+        name, text = f"{prefix}.{field.name}", field.metadata["help"]
+        own = field.metadata["kinds"]
+        if own is not None:
+            yield name, _Row(owner, Literal[tuple(own)], False, text)
+            for kind, nested in own.items():
+                yield from _rows_of(name, kind, nested)
+        else:
+            hint = hints(cls)[field.name]
+            bare = without_none(hint)
+            yield name, _Row(owner, bare, bare is not hint, text)
+
+
+def _flag(name: str, row: _Row) -> flags.Flag:
+    if row.hint is bool and not row.optional:  # absl's own, understood as --name and --noname too
+        return flags.BooleanFlag(name, None, row.help)
+    return flags.Flag(_Parser(row), None, name, None, row.help)
 
 
 class _Parser(flags.ArgumentParser):
-    """Reads a flag's text as a value of a field's type."""
+    """Reads a flag's text as a value of an option's type."""
 
-    def __init__(self, type_: _Type):
-        self._type = type_
-        self.syntactic_help = _syntax(type_.hint) + ("; none: no value" * type_.optional)
+    def __init__(self, row: _Row):
+        self._row = row
+        self.syntactic_help = syntax(row.hint) + ("; none: no value" * row.optional)
 
     def parse(self, argument: str) -> Any:
         """The value.
@@ -159,30 +235,28 @@ class _Parser(flags.ArgumentParser):
         Raises:
           ValueError: the text is not of the type.
         """
-        if self._type.optional and argument == "none":
+        if self._row.optional and argument == "none":
             return None
-        return _value(argument, self._type.hint)
+        return _value(argument, self._row.hint)
 
     def flag_type(self) -> str:
-        """What --help says of the text."""
+        """How the text is written."""
         return self.syntactic_help
 
 
-_SEPARATORS = (",", ":")  # of the items of a tuple, and of the tuples in it: decoder:10,logits:10
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-_KINDS = {int: "integer", float: "number", str: "text", bool: "true or false"}
 
 
 def _value(text: str, hint: Any, depth: int = 0) -> Any:
     """The text as a `hint`; `depth` counts the tuples around it."""
-    failure = ValueError(f"expected {_syntax(hint, depth)}; got {text!r}")
+    failure = ValueError(f"expected {syntax(hint, depth)}; got {text!r}")
     if typing.get_origin(hint) is Literal:
         choices = {str(choice): choice for choice in typing.get_args(hint)}
         if text not in choices:
             raise failure
         return choices[text]
     if typing.get_origin(hint) is tuple:
-        parts = [] if text in ("", "()") else text.split(_SEPARATORS[depth])
+        parts = [] if text in ("", "()") else text.split(SEPARATORS[depth])
         items = typing.get_args(hint)
         if items[-1] is Ellipsis:
             items = items[:1] * len(parts)
@@ -202,17 +276,43 @@ def _value(text: str, hint: Any, depth: int = 0) -> Any:
     return value
 
 
-def _syntax(hint: Any, depth: int = 0) -> str:
-    """What --help says of a type, e.g. "text:number,..." for pairs.
+_WIDTH = 100  # of a line of help
 
-    Raises:
-      TypeError: the type has no form on the command line.
-    """
-    if typing.get_origin(hint) is Literal:
-        return "|".join(map(str, typing.get_args(hint)))
-    if typing.get_origin(hint) is tuple and depth < len(_SEPARATORS):
-        items = ["..." if i is Ellipsis else _syntax(i, depth + 1) for i in typing.get_args(hint)]
-        return _SEPARATORS[depth].join(items)
-    if hint in _KINDS:
-        return _KINDS[hint]
-    raise TypeError(f"a field of type {hint} cannot be given on the command line.")
+
+def help_text(parts: Parts) -> str:
+    """The text of --help: the parts in their order, a line for each kind, then the options."""
+    lines = []
+    for name, kinds in parts.items():
+        if isinstance(kinds, Mapping):
+            shape = "KIND,KIND,..." if name in LISTS else "KIND"
+            lines += ["", f"--{name}={shape}"]
+            lines += _kind_lines(kinds)
+        else:
+            lines += ["", f"--{name}.*  {_first_line(kinds)}"]
+        for flag, rows in _rows({name: kinds}).items():
+            if flag != name:
+                lines += _option_lines(flag, rows, kinds)
+    return "\n".join(lines)
+
+
+def _kind_lines(kinds: Mapping[str, type]) -> list[str]:
+    width = max(map(len, kinds))
+    return [f"    {kind:<{width}}  {_first_line(cls)}" for kind, cls in kinds.items()]
+
+
+def _first_line(cls: type) -> str:
+    return inspect.getdoc(cls).splitlines()[0]
+
+
+def _option_lines(flag: str, rows: list[_Row], kinds: Any) -> list[str]:
+    shown = syntax(rows[0].hint) + " or none" * any(row.optional for row in rows)
+    owners = [row.owner for row in rows]
+    # Said already by a name such as augment.random_crop.size, or true of all kinds.
+    common = owners[0] in flag.split(".") or not isinstance(kinds, Mapping) or owners == [*kinds]
+    text = rows[0].help if common else f"{rows[0].help} [{', '.join(owners)}]"
+    return [
+        f"  --{flag}={shown}",
+        *textwrap.wrap(
+            text, _WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8, break_on_hyphens=False
+        ),
+    ]

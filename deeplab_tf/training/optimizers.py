@@ -1,64 +1,171 @@
-"""Learning rate, weight decay and SGD as in both papers' released code."""
+"""Optimizers: SGD as in both papers' released code, and AdamW."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import keras
-import tensorflow as tf
+from deeplab_tf.recipe.lazy import keras, tf
+from deeplab_tf.recipe.options import Options, option
+
+if TYPE_CHECKING:
+    from deeplab_tf.recipe.parts import BuiltOptimizer
 
 
-def poly_learning_rate(
-    step: int,
-    *,
-    base_lr: float,
-    total_steps: int,
-    power: float,
-    end_lr: float = 0.0,
-    decay_steps: int | None = None,
-    slow_start_steps: int = 0,
-    slow_start_lr: float = 0.0,
-    burn_in: str = "constant",
-) -> float:
-    """end_lr + (base_lr - end_lr) * (1 - step / total_steps)^power.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer(Options):
+    """What all optimizers share: which weights decay, and rates of their own."""
 
-    (DeepLabv3+ Sec. 4, FastFCN Sec. 4.1; slow start and end_lr: DeepLab's code.)
+    # code: DeepLab's
+    weight_decay: float = option(
+        4e-5,
+        "factor of the decay: of the L2 term sum(w^2) / 2 in sgd, of the weights in adamw",
+        minimum=0,
+    )
+    decay_on: Literal["kernels", "all"] = option(
+        "kernels",
+        "what decays: convolution kernels without the depthwise ones (DeepLab's code), or every"
+        " parameter (FastFCN's code)",
+    )
+    lr_multipliers: tuple[tuple[str, float], ...] = option(
+        (), "rate factors by prefix of layer/weight, e.g. decoder_:10,logits/bias:2", minimum=0
+    )
 
-    Args:
-      step: optimizer steps already made; past the decay the rate is `end_lr`.
-      base_lr: rate where the decay begins.
-      total_steps: length of training.
-      power: 0.9 in both papers.
-      end_lr: rate where the decay ends.
-      decay_steps: length of the decay; None: what a slow start leaves of `total_steps`.
-      slow_start_steps: steps before the decay begins.
-      slow_start_lr: rate of the slow start.
-      burn_in: "constant": at `slow_start_lr` throughout; "linear": from there up to `base_lr`.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
+    """SGD with momentum; weight decay is the gradient of an L2 term.
+
+    v <- momentum * v + g, w <- w - rate * v. Both papers' released code keeps the rate out of v
+    (TensorFlow 1's MomentumOptimizer, torch's SGD). Keras' SGD multiplies it in, which differs as
+    soon as the rate changes.
     """
-    if step < slow_start_steps:
-        rise = step / slow_start_steps if burn_in == "linear" else 0.0
-        return slow_start_lr + (base_lr - slow_start_lr) * rise
-    if decay_steps is None:
-        decay_steps = total_steps - slow_start_steps
-    left = max(0.0, 1.0 - (step - slow_start_steps) / decay_steps)
-    return end_lr + (base_lr - end_lr) * left**power
+
+    kind: ClassVar[str] = "sgd"
+
+    # paper: FastFCN Sec. 4.1; code: DeepLab's
+    momentum: float = option(0.9, "momentum", minimum=0, below=1)
+    nesterov: bool = option(False, "Nesterov momentum: w <- w - rate * (g + momentum * v)")
+
+    def build(self, model: keras.Model) -> BuiltOptimizer:
+        """Makes a slot for each trainable variable; call it in their strategy's scope.
+
+        Raises:
+          ValueError: a prefix of `lr_multipliers` fits no trainable weight.
+        """
+        return _BuiltSGD(self, model)
 
 
-def decayed_weights(model: keras.Model, weight_decay_on: str) -> list[keras.Variable]:
-    """The trainable variables that L2 weight decay applies to.
+class _BuiltSGD:
+    def __init__(self, options: SGD, model: keras.Model):
+        self._options = options
+        self._variables = [variable.value for variable in model.trainable_variables]
+        self._factors = learning_rate_factors(model, options.lr_multipliers)
+        self._decays = decay_factors(model, options)
+        self.slots = [_slot(v, f"slot_{i}") for i, v in enumerate(self._variables)]
 
-    Args:
-      model: the network.
-      weight_decay_on: "kernels": kernels of convolutions but not of depthwise ones (code:
-        DeepLab's); "all": every trainable variable (code: FastFCN's).
+    def with_decay(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Adds the gradient of weight_decay * sum(w^2) / 2: once, not once per replica."""
+        rows = zip(gradients, self._variables, self._decays, strict=True)
+        return [g + decay * v if decay else g for g, v, decay in rows]
+
+    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
+        """One update; every replica makes the same one."""
+        momentum = self._options.momentum
+        rows = zip(self._variables, self.slots, gradients, self._factors, strict=True)
+        for variable, slot, gradient, factor in rows:
+            velocity = momentum * slot + gradient
+            slot.assign(velocity)
+            if self._options.nesterov:
+                velocity = gradient + momentum * velocity
+            variable.assign_sub(learning_rate * factor * velocity)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay.
+
+    Cited: Loshchilov and Hutter 2019, Alg. 2. The learning rate is a factor of the decay too.
     """
-    if weight_decay_on == "all":
-        return list(model.trainable_variables)
-    return [
-        layer.kernel
-        for layer in model.layers
-        if isinstance(layer, keras.layers.Conv2D) and layer.kernel.trainable
-    ]
+
+    kind: ClassVar[str] = "adamw"
+
+    # cited: Kingma and Ba 2015, Alg. 1, for this and the two after it
+    beta_1: float = option(0.9, "decay of the mean of the gradients", minimum=0, below=1)
+    beta_2: float = option(0.999, "decay of the mean of their squares", minimum=0, below=1)
+    epsilon: float = option(1e-8, "added to the root of that mean", above=0)
+
+    def build(self, model: keras.Model) -> BuiltOptimizer:
+        """Makes two slots for each trainable variable; call it in their strategy's scope.
+
+        Raises:
+          ValueError: a prefix of `lr_multipliers` fits no trainable weight.
+        """
+        return _BuiltAdamW(self, model)
+
+
+class _BuiltAdamW:
+    def __init__(self, options: AdamW, model: keras.Model):
+        self._options = options
+        self._variables = [variable.value for variable in model.trainable_variables]
+        self._factors = learning_rate_factors(model, options.lr_multipliers)
+        self._decays = decay_factors(model, options)
+        self._means = [_slot(v, f"mean_{i}") for i, v in enumerate(self._variables)]
+        self._squares = [_slot(v, f"square_{i}") for i, v in enumerate(self._variables)]
+        self._updates = _slot(tf.zeros([]), "updates")
+        self.slots = [*self._means, *self._squares, self._updates]
+
+    def with_decay(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The gradients as they are: the decay does not pass through them."""
+        return list(gradients)
+
+    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
+        """One update; every replica makes the same one."""
+        options = self._options
+        updates = self._updates + 1.0
+        self._updates.assign(updates)
+        # Both means start at 0; dividing by these shares makes them unbiased.
+        share_1, share_2 = 1 - options.beta_1**updates, 1 - options.beta_2**updates
+        rows = zip(
+            self._variables,
+            self._means,
+            self._squares,
+            gradients,
+            self._factors,
+            self._decays,
+            strict=True,
+        )
+        for variable, mean, square, gradient, factor, decay in rows:
+            mean.assign(options.beta_1 * mean + (1 - options.beta_1) * gradient)
+            square.assign(options.beta_2 * square + (1 - options.beta_2) * gradient**2)
+            change = (mean / share_1) / (tf.sqrt(square / share_2) + options.epsilon)
+            variable.assign_sub(learning_rate * factor * (change + decay * variable))
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adamw": AdamW}
+
+
+def _slot(like: tf.Tensor, name: str) -> tf.Variable:
+    """State of an optimizer: zeros, the same on every replica without being summed."""
+    return tf.Variable(
+        tf.zeros_like(like),
+        trainable=False,
+        name=name,
+        synchronization=tf.VariableSynchronization.ON_WRITE,
+        aggregation=tf.VariableAggregation.NONE,
+    )
+
+
+def decay_factors(model: keras.Model, options: Optimizer) -> list[float]:
+    """The weight decay of each of `model.trainable_variables`; 0 for those that do not decay."""
+    if options.decay_on == "all":
+        decayed = {id(variable) for variable in model.trainable_variables}
+    else:
+        decayed = {
+            id(layer.kernel) for layer in model.layers if isinstance(layer, keras.layers.Conv2D)
+        }
+    return [options.weight_decay * (id(v) in decayed) for v in model.trainable_variables]
 
 
 def learning_rate_factors(
@@ -83,51 +190,7 @@ def learning_rate_factors(
     if unused:
         parts = sorted({name.split("/")[0].split("_")[0] for name in names.values()})
         raise ValueError(
-            f"train.lr_multipliers: no trainable weight begins with {sorted(unused)};"
+            f"optimizer.lr_multipliers: no trainable weight begins with {sorted(unused)};"
             f" weights begin with {', '.join(parts)}."
         )
     return factors
-
-
-class Momentum:
-    """SGD with momentum: v <- momentum * v + g, w <- w - rate * v.
-
-    Both papers' released code keeps the rate out of v (TensorFlow 1's MomentumOptimizer, torch's
-    SGD); Keras' SGD multiplies it in, which differs as soon as the rate changes. `apply` is
-    called in replica context with gradients that are already reduced, so every replica makes
-    the same update and nothing is summed twice.
-
-    Attributes:
-      slots: v, a tf.Variable for each of the variables: the state that a checkpoint holds.
-    """
-
-    def __init__(self, variables: Sequence[keras.Variable], momentum: float):
-        """Makes a slot for each variable; call it in the scope of the variables' strategy."""
-        self._momentum = momentum
-        self._variables = [variable.value for variable in variables]
-        self.slots = [
-            tf.Variable(
-                tf.zeros_like(variable),
-                trainable=False,
-                name=f"slot_{i}",
-                synchronization=tf.VariableSynchronization.ON_WRITE,
-                aggregation=tf.VariableAggregation.NONE,
-            )
-            for i, variable in enumerate(self._variables)
-        ]
-
-    def apply(
-        self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor, factors: Sequence[float]
-    ) -> None:
-        """One update.
-
-        Args:
-          gradients: one for each variable, weight decay included, summed over replicas.
-          learning_rate: float32 scalar.
-          factors: of the rate, one for each variable.
-        """
-        rows = zip(self._variables, self.slots, gradients, factors, strict=True)
-        for variable, slot, gradient, factor in rows:
-            velocity = self._momentum * slot + gradient
-            slot.assign(velocity)
-            variable.assign_sub(learning_rate * factor * velocity)

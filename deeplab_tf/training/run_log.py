@@ -1,7 +1,7 @@
-"""What a run tells while it goes: metrics.csv, event files, pictures, a curve, a progress line.
+"""The record of a run: metrics.csv, event files, pictures, a curve.
 
-workdir/metrics.csv          a row a report; no clock in it, so equal runs write equal files
-workdir/training_curve.png   loss and mean IoU against the step
+workdir/metrics.csv          one row per report; no clock in it, so equal runs write equal files
+workdir/training_curve.png   loss and scores against the step
 workdir/pictures/            <name>-<step>.png
 workdir/events/              the same for TensorBoard, which need not be installed
 """
@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TextIO
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from deeplab_tf.evaluation.metrics import METRICS
 from deeplab_tf.pictures.chart import draw_curves
-from deeplab_tf.recipe.files import write_bytes, write_text
 from deeplab_tf.pictures.visualization import encode_png
+from deeplab_tf.recipe.files import write_bytes, write_text
 
 
 class RunLog:
-    """The record of one run in its workdir; opened again, it goes on from `resume_step`.
+    """The record of one run in its workdir; opened again, it continues from `resume_step`.
 
-    What was logged after `resume_step` is dropped: a run that resumes there logs it anew, and
+    What was logged after `resume_step` is dropped: a run that resumes there logs it again, and
     the file becomes that of an uninterrupted run. So log a step before saving its checkpoint.
     """
 
@@ -38,10 +36,10 @@ class RunLog:
 
         Args:
           workdir: of the run.
-          resume_step: step of the checkpoint that the run goes on from; 0: it starts anew.
+          resume_step: step of the checkpoint that the run resumes from; 0: it starts.
 
         Raises:
-          ValueError: metrics.csv is not one of ours.
+          ValueError: metrics.csv has other content.
           OSError: the workdir cannot be written.
         """
         self._workdir = workdir
@@ -81,16 +79,21 @@ class RunLog:
         self._events.picture(step, name, png, picture.shape[:2])
 
     def curve(self) -> None:
-        """Draws training_curve.png: the loss, and every mean IoU there is, against the step.
+        """Draws training_curve.png: the loss and the scores of the evaluations, by step.
 
         Raises:
           OSError: it cannot be written.
         """
-        names = [name for name in self._columns if name.endswith("mean_iou")]
+        titles = {"loss": "loss"} | {
+            column: f"{column.removesuffix(f'_{name}')} {metric.title}"
+            for column in self._columns
+            for name, metric in METRICS.items()
+            if column.endswith(f"_{name}")
+        }
         panels = [
-            (name, points)
-            for name in ("loss", *names)
-            if (points := [(int(r["step"]), float(r[name])) for r in self._rows if r.get(name)])
+            (title, points)
+            for column, title in titles.items()
+            if (points := [(int(r["step"]), float(r[column])) for r in self._rows if r.get(column)])
         ]
         path = os.path.join(self._workdir, "training_curve.png")
         write_bytes(path, encode_png(draw_curves(panels)))
@@ -136,7 +139,7 @@ def _csv(rows: Iterable[Mapping[str, str]], columns: Sequence[str], *, header: b
 
 
 class _EventFile:
-    """TensorBoard's format: Event records. tf.summary would want TensorBoard installed."""
+    """TensorBoard's format, Event records. tf.summary needs TensorBoard to be installed."""
 
     def __init__(self, directory: str, resume_step: int):
         os.makedirs(directory, exist_ok=True)
@@ -169,85 +172,3 @@ class _EventFile:
     def _write(self, event: tf.compat.v1.Event) -> None:
         event.wall_time = time.time()
         self._writer.write(event.SerializeToString())
-
-
-class Progress:
-    """A line that tells how far a loop is and when it will end.
-
-    On a terminal it rewrites itself; elsewhere there is a line every `every` seconds.
-    """
-
-    def __init__(
-        self,
-        what: str,
-        total: int,
-        *,
-        start: int = 0,
-        stream: TextIO | None = None,
-        every: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        """Prints nothing yet.
-
-        Args:
-          what: is going on, e.g. "training".
-          total: steps in all.
-          start: steps that were done before.
-          stream: to print to; None: standard error.
-          every: seconds between two lines, where the stream is not a terminal.
-          clock: seconds since whenever.
-        """
-        self._what, self._total, self._done = what, total, start
-        self._stream = sys.stderr if stream is None else stream
-        self._every, self._clock = every, clock
-        self._first: tuple[int, float] | None = None  # (steps done, time) of the first update
-        self._printed_at = -math.inf
-        self._width = 0  # of the unfinished line on the terminal
-
-    def update(self, done: int, values: Mapping[str, float] | None = None) -> None:
-        """Says that `done` steps are done; `values` are shown with four digits.
-
-        The time that is left is reckoned from the second update on, because the first step
-        compiles; before there is none to tell.
-        """
-        now = self._clock()
-        self._done = done
-        if self._first is None:
-            self._first = (done, now)
-        finished = done >= self._total
-        if self._stream.isatty():
-            line = self._line(now, values)
-            print(f"\r{line:<{self._width}}", end="", file=self._stream, flush=True)
-            self._width = len(line)
-            if finished:
-                self.close()
-        elif finished or now - self._printed_at >= self._every:
-            print(self._line(now, values), file=self._stream, flush=True)
-            self._printed_at = now
-
-    def close(self) -> None:
-        """Ends the line on a terminal, so that something else can be printed below it."""
-        if self._width:
-            print(file=self._stream, flush=True)
-            self._width = 0
-
-    def _line(self, now: float, values: Mapping[str, float] | None) -> str:
-        parts = [f"{self._what} {self._done}/{self._total} ({self._done / self._total:.0%})"]
-        parts += [f"{name} {value:.4g}" for name, value in (values or {}).items()]
-        steps, seconds = self._done - self._first[0], now - self._first[1]
-        if steps > 0:
-            pace = seconds / steps
-            parts += [_pace(pace), f"ETA {_duration((self._total - self._done) * pace)}"]
-        return "  ".join(parts)
-
-
-def _pace(seconds_per_step: float) -> str:
-    if 0 < seconds_per_step < 1:
-        return f"{1 / seconds_per_step:.1f}/s"
-    return f"{seconds_per_step:.1f} s each"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

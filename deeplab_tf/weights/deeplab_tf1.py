@@ -1,23 +1,26 @@
-"""Weights of the authors' released TensorFlow 1 code, by their variable names.
+"""The names that DeepLab's TensorFlow 1 code gives to its weights.
 
-Networks are recognised from names and shapes: any of the released backbones with any of the
-released heads, either with batch normalization or with it folded into the convolutions.
+Names and shapes tell the network: any of the released backbones with any of the released heads,
+with batch normalization or with it folded into the convolutions.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import re
-import zipfile
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
-# Our layer name -> scope in the released code; @ stands for the backbone's own scope. Batch
-# normalization has our suffix _bn and the scope BatchNorm below the convolution's.
+from deeplab_tf.recipe.lazy import keras
+from deeplab_tf.weights.fit import weights_by_name
+from deeplab_tf.weights.naming import Naming, Recognized, first_names
+
+if TYPE_CHECKING:
+    import keras
+
+# Our layer name -> scope in the released code; @ stands for the backbone's own scope. The scope of
+# a batch normalization is BatchNorm in that of its convolution.
 _SCOPES: tuple[tuple[str, str], ...] = (
     (r"backbone_conv", "@/Conv"),
     (r"backbone_block0_(expand|depthwise|project)", r"@/expanded_conv/\1"),
@@ -48,12 +51,7 @@ _SCOPES: tuple[tuple[str, str], ...] = (
     (r"decoder_conv2", "decoder/decoder_conv0/decoder_conv0_3"),
     (r"logits", "logits/semantic"),
 )
-_BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
-
-_KINDS = ("weights", "depthwise_weights", "biases", *_BATCH_NORM)
-_AVERAGE = "/ExponentialMovingAverage"
-
-# Scope of a backbone in the released code -> our name; MobileNetV2 has one scope for all widths.
+# Scope of a backbone in the released code -> our name.
 _BACKBONES = {
     "xception_41": "xception41",
     "xception_65": "xception65",
@@ -61,251 +59,129 @@ _BACKBONES = {
     "resnet_v1_50": "resnet50",
     "resnet_v1_101": "resnet101",
 }
+# MobileNetV2 has one scope for all widths: filters of its first convolution -> our name.
+_MOBILENET_V2 = "MobilenetV2"
+_MOBILENETS_V2 = {
+    8: "mobilenet_v2_dm025",
+    11: "mobilenet_v2_dm035",
+    16: "mobilenet_v2_dm05",
+    24: "mobilenet_v2_dm075",
+    32: "mobilenet_v2",
+    42: "mobilenet_v2_dm13",
+    45: "mobilenet_v2_dm14",
+}
 
 
-def read_npz(path: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by their names in the released code.
+def recognize(arrays: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Recognized | None:
+    """The network that variables belong to; see `naming.Naming`.
 
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it is not an .npz file of plain arrays.
-    """
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, AttributeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a readable .npz file of arrays: {error}") from error
-
-
-def read_checkpoint(path: str) -> dict[str, np.ndarray]:
-    """The variables of a TensorFlow 1 checkpoint; their moving averages if all that train have one.
-
-    A few averages among plain values would be a network that nobody trained; they are left out, as
-    are optimizer slots and counters.
+    Names and shapes leave open the output stride, the multi-grid and the atrous rates.
 
     Args:
-      path: the prefix that the files .index and .data-... share, one of these files, or a
-        directory with one checkpoint or with the file 'checkpoint' that names the last one.
+      arrays: variable name -> array.
+      options: `atrous_rates` must suit the number of branches. Any number but 0 and 3 needs it.
 
     Raises:
-      FileNotFoundError: there is no checkpoint.
-      ValueError: it is damaged, or not a checkpoint.
+      ValueError: the network is not one of this package, or the atrous rates do not suit it.
     """
-    import tensorflow as tf
-
-    prefix = _checkpoint_prefix(path)
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        names = reader.get_variable_to_shape_map()
-        variables = [name for name in names if name.rsplit("/", 1)[-1] in _KINDS]
-        averaged = all(name + _AVERAGE in names for name in variables if "/moving_" not in name)
-        arrays = {
-            name: reader.get_tensor(
-                name + _AVERAGE if averaged and name + _AVERAGE in names else name
-            )
-            for name in variables
-        }
-    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0][:300]
-        raise ValueError(f"{prefix} is not a readable checkpoint: {reason}") from error
-    return arrays
-
-
-def _checkpoint_prefix(path: str) -> str:
-    import tensorflow as tf
-
-    if os.path.isdir(path):
-        indices = [name for name in sorted(os.listdir(path)) if name.endswith(".index")]
-        if len(indices) == 1:  # whatever the file 'checkpoint' says, which may be of another place
-            return os.path.join(path, indices[0].removesuffix(".index"))
-        latest = tf.train.latest_checkpoint(path)
-        if latest is None:
-            raise FileNotFoundError(
-                f"{path} must hold one checkpoint, or a file 'checkpoint' that names one; it has"
-                f" {len(indices)} .index files. Name the checkpoint's prefix instead."
-            )
-        return latest
-    prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
-    if not os.path.exists(prefix + ".index"):
-        raise FileNotFoundError(f"there is no checkpoint {prefix} (no file {prefix}.index).")
-    return prefix
-
-
-def read_frozen_graph(path: str) -> dict[str, np.ndarray]:
-    """The weights in a frozen graph (.pb), which are its constants with a variable's name.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it is not a frozen graph.
-    """
-    import tensorflow as tf
-    from google.protobuf.message import DecodeError
-
-    with open(path, "rb") as file:
-        content = file.read()
-    graph = tf.compat.v1.GraphDef()
-    try:
-        graph.ParseFromString(content)
-        arrays = {
-            node.name: tf.make_ndarray(node.attr["value"].tensor)
-            for node in graph.node
-            if node.op == "Const" and node.name.rsplit("/", 1)[-1] in _KINDS
-        }
-    except (DecodeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable frozen graph: {error}") from error
-    if not arrays:
-        raise ValueError(f"{path} is not a frozen graph: it has no constants that are weights.")
-    return arrays
-
-
-def recognise(
-    arrays: Mapping[str, np.ndarray], *, atrous_rates: tuple[int, ...] | None = None
-) -> tuple[dict[str, Any], int | None]:
-    """The DeepLabV3Plus arguments and the number of classes that the arrays belong to.
-
-    What names cannot tell, the output stride and the multi-grid, is left to its default.
-
-    Args:
-      arrays: variable name in the released code -> array.
-      atrous_rates: of ASPP's 3x3 branches if there are any; None: tied to the output stride.
-
-    Returns:
-      (arguments of model.DeepLabV3Plus, num_classes). A backbone alone, as trained on ImageNet,
-      gives ({"backbone": ...}, None).
-
-    Raises:
-      ValueError: the names are those of no network known here, or there are neither 0 nor 3 atrous
-        branches and no rates are given.
-    """
-    root, logits = _root(arrays), arrays.get("logits/semantic/weights")
+    root = _root(arrays)
     if root is None:
-        known = ", ".join(["MobilenetV2", *_BACKBONES])
-        raise ValueError(
-            "these are not the weights of a released DeepLab network: they need a backbone's"
-            f" variables ({known}); got " + (", ".join(sorted(arrays)[:8]) or "no arrays") + "."
-        )
-    if root == "MobilenetV2":
-        stem = arrays.get("MobilenetV2/Conv/weights")
-        if stem is None:
-            raise ValueError("these weights of MobileNetV2 lack MobilenetV2/Conv/weights.")
-        backbone = _mobilenet_v2_name(stem.shape[-1])
-    else:
-        backbone = _BACKBONES[root]
-        if root.startswith("resnet") and f"{root}/conv1/weights" in arrays:
-            backbone += "_7x7"
-    if logits is None:
-        return {"backbone": backbone}, None
+        return None
+    known: dict[str, Any] = {"backbone": _backbone(root, arrays)}
+    if "logits/semantic/weights" not in arrays:
+        return Recognized(kind="deeplabv3plus", known=known, num_classes=None)
     branches = {match[1] for name in arrays if (match := re.match(r"aspp([1-9])[_/]", name))}
-    if len(branches) not in (0, 3) and atrous_rates is None:
+    rates = options.get("atrous_rates")
+    if not branches:
+        known["atrous_rates"] = ()
+    elif len(branches) != (3 if rates is None else len(rates)):
         raise ValueError(
-            f"these weights have {len(branches)} atrous branches; say their rates (atrous_rates)."
+            f"atrous_rates must be {len(branches)} rates, one for each atrous branch in the file;"
+            f" got {rates}."
         )
-    arguments = {
-        "backbone": backbone,
-        "atrous_rates": atrous_rates if branches else (),
-        "image_pooling": "image_pooling/weights" in arrays,
-        "decoder": any(name.startswith("decoder/") for name in arrays),
-        "separable": any(re.match(r"aspp\d_depthwise/", name) for name in arrays),
-    }
+    known["image_pooling"] = "image_pooling/weights" in arrays
+    known["decoder"] = any(name.startswith("decoder/") for name in arrays)
+    known["separable"] = any(re.match(r"aspp\d_depthwise/", name) for name in arrays)
     if "concat_projection/weights" in arrays:
-        arguments["aspp_channels"] = arrays["concat_projection/weights"].shape[-1]
-    if arguments["decoder"]:
-        arguments.update(_decoder_arguments(arrays))
-    return arguments, logits.shape[-1]
+        known["aspp_channels"] = _filters(arrays, "concat_projection/weights")
+    if known["decoder"]:
+        known.update(_decoder_options(arrays))
+    num_classes = _filters(arrays, "logits/semantic/weights")
+    return Recognized(kind="deeplabv3plus", known=known, num_classes=num_classes)
 
 
-def _decoder_arguments(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What DeepLabV3Plus has to know of a decoder; what is missing shows when weights are fit."""
-    arguments = {}
+def _root(names: Iterable[str]) -> str | None:
+    """The backbone's scope: the first part that is one's and has variables in it."""
+    roots = {name.split("/")[0] for name in names if "/" in name}
+    return next((root for root in (_MOBILENET_V2, *_BACKBONES) if root in roots), None)
+
+
+def _backbone(root: str, arrays: Mapping[str, np.ndarray]) -> str:
+    if root != _MOBILENET_V2:
+        stem_is_7x7 = root.startswith("resnet") and f"{root}/conv1/weights" in arrays
+        return _BACKBONES[root] + "_7x7" * stem_is_7x7
+    filters = _filters(arrays, f"{_MOBILENET_V2}/Conv/weights")
+    if filters not in _MOBILENETS_V2:
+        raise ValueError(
+            "the first convolution of a MobileNetV2 must have one of"
+            f" {', '.join(map(str, _MOBILENETS_V2))} filters; {_MOBILENET_V2}/Conv/weights has"
+            f" {filters}."
+        )
+    return _MOBILENETS_V2[filters]
+
+
+def _filters(arrays: Mapping[str, np.ndarray], name: str) -> int:
+    if name not in arrays:
+        raise ValueError(f"the weights must have {name}; got {first_names(arrays)}.")
+    if arrays[name].ndim != 4:
+        raise ValueError(
+            f"{name} must be the kernel of a convolution [h, w, in, out]; got the shape"
+            f" {arrays[name].shape}."
+        )
+    return arrays[name].shape[-1]
+
+
+def _decoder_options(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Options of a decoder. If a weight is missing, fitting the weights reports it."""
+    options: dict[str, Any] = {}
     if "decoder/feature_projection0/weights" in arrays:
-        channels = arrays["decoder/feature_projection0/weights"].shape[-1]
-        arguments["low_level_channels"] = channels
+        options["low_level_channels"] = _filters(arrays, "decoder/feature_projection0/weights")
     convs = {}
-    for name, array in arrays.items():
+    for name in arrays:
         match = re.fullmatch(
             r"decoder/decoder_conv(\d+)(_pointwise|/decoder_conv0_(\d))/weights", name
         )
         if match:
             plain = match[3] is not None
-            arguments["decoder_separable"] = not plain
+            options["decoder_separable"] = not plain
             index = int(match[3]) - 1 if plain else int(match[1])
-            convs[index] = (array.shape[0] if plain else 3, array.shape[-1])
+            filters = _filters(arrays, name)
+            convs[index] = (arrays[name].shape[0] if plain else 3, filters)
     if convs:
         known = next(iter(convs.values()))
-        arguments["decoder_convs"] = tuple(convs.get(i, known) for i in range(max(convs) + 1))
-    return arguments
+        options["decoder_convs"] = tuple(convs.get(i, known) for i in range(max(convs) + 1))
+    return options
 
 
-def _root(names: Collection[str]) -> str | None:
-    """The backbone's scope: the first part that is one's and has variables below it."""
-    roots = {name.split("/")[0] for name in names if "/" in name}
-    return next((root for root in ("MobilenetV2", *_BACKBONES) if root in roots), None)
-
-
-def _mobilenet_v2_name(stem_channels: int) -> str:
-    from deeplab_tf.backbones.mobilenet_v2 import SPECS
-
-    for name, spec in SPECS.items():
-        if spec.channels(spec.stem) == stem_channels and spec == dataclasses.replace(
-            SPECS["mobilenet_v2"], depth_multiplier=spec.depth_multiplier
-        ):
-            return name
-    raise ValueError(
-        f"no MobileNetV2 variant here has {stem_channels} channels in its first convolution."
-    )
-
-
-def to_our_names(
-    arrays: Mapping[str, np.ndarray], model: keras.Model
-) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Renames arrays for `weights.fit_weights`; unfolds batch normalization where it is folded.
-
-    A folded normalization left a bias on its convolution. It becomes gamma = sqrt(1 + epsilon),
-    beta = bias, mean 0 and variance 1, which computes the same.
+def released_name(weight: str, root: str) -> str:
+    """The name that the released code has for our 'layer/weight'.
 
     Args:
-      arrays: variable name in the released code -> array.
-      model: the network they are for; tells each normalization's epsilon.
+      weight: as from `weights_by_name`.
+      root: the backbone's scope, e.g. "xception_65".
 
-    Returns:
-      ('layer/weight' -> array, names of such a network that this one did not ask for).
+    Raises:
+      ValueError: the released code has no such layer.
     """
-    renamed, used = {}, set()
-    root = _root(arrays) or ""
+    from deeplab_tf.layers.names import BATCH_NORM_SUFFIX
 
-    def scope_of(layer_name: str) -> str:
-        return _scope(layer_name).replace("@", root)
-
-    def take(theirs: str, ours: str) -> None:
-        if theirs in arrays:
-            used.add(theirs)
-            renamed[ours] = arrays[theirs]
-
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.DepthwiseConv2D):
-            take(f"{scope_of(layer.name)}/depthwise_weights", f"{layer.name}/kernel")
-        elif isinstance(layer, keras.layers.Conv2D):
-            take(f"{scope_of(layer.name)}/weights", f"{layer.name}/kernel")
-            if layer.use_bias:
-                take(f"{scope_of(layer.name)}/biases", f"{layer.name}/bias")
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            scope = scope_of(layer.name.removesuffix("_bn"))
-            folded = f"{scope}/biases"
-            if folded in arrays:
-                used.add(folded)
-                bias = arrays[folded]
-                values = (np.full_like(bias, np.sqrt(1 + layer.epsilon)), bias, bias * 0,
-                          np.ones_like(bias))  # fmt: skip
-                for name, value in zip(_BATCH_NORM, values, strict=True):
-                    renamed[f"{layer.name}/{name}"] = value
-            else:
-                for name in _BATCH_NORM:
-                    take(f"{scope}/BatchNorm/{name}", f"{layer.name}/{name}")
-    # An ImageNet network's end and whatever else is none of these networks' is nobody's concern.
-    ours = re.compile(
-        rf"({root}/(?!logits/|Logits/|Conv_1/)|aspp\d|decoder/|logits/semantic|image_pooling/|concat_projection/)"
-    )
-    return renamed, tuple(sorted(name for name in arrays.keys() - used if ours.match(name)))
+    layer, kind = weight.split("/")
+    base = layer.removesuffix(BATCH_NORM_SUFFIX)
+    scope = _scope(base).replace("@", root)
+    if base != layer:
+        return f"{scope}/BatchNorm/{kind}"
+    kernel = "depthwise_weights" if base.endswith("_depthwise") else "weights"
+    return f"{scope}/{'biases' if kind == 'bias' else kernel}"
 
 
 def _scope(layer_name: str) -> str:
@@ -313,4 +189,54 @@ def _scope(layer_name: str) -> str:
         match = re.fullmatch(pattern, layer_name)
         if match:
             return match.expand(scope)  # an absent group expands to nothing
-    raise ValueError(f"layer {layer_name!r} has no name in the released code.")
+    raise ValueError(f"layer {layer_name!r} has no name in DeepLab's TensorFlow 1 code.")
+
+
+def to_our_names(arrays: Mapping[str, np.ndarray], model: keras.Model) -> dict[str, np.ndarray]:
+    """Renames arrays for `fit_weights`; unfolds batch normalization where it is folded.
+
+    A folded normalization left a bias on its convolution. It becomes gamma = sqrt(1 + epsilon),
+    beta = bias, mean 0 and variance 1, which computes the same.
+
+    Args:
+      arrays: variable name -> array.
+      model: the network that they are for, whose normalizations have the epsilon.
+
+    Returns:
+      'layer/weight' -> array. Variables of such a network that this one does not have keep their
+      names. Others, as the classifier of ImageNet, are left out.
+    """
+    root = _root(arrays) or ""
+    renamed, used = {}, set()
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            folded = released_name(f"{layer.name}/beta", root).replace("BatchNorm/beta", "biases")
+            if folded in arrays:
+                used.add(folded)
+                bias = arrays[folded]
+                values = {
+                    "gamma": np.full_like(bias, np.sqrt(1 + layer.epsilon)),
+                    "beta": bias,
+                    "moving_mean": np.zeros_like(bias),
+                    "moving_variance": np.ones_like(bias),
+                }
+                renamed |= {f"{layer.name}/{name}": value for name, value in values.items()}
+    for weight in weights_by_name(model).keys() - renamed.keys():
+        theirs = released_name(weight, root)
+        if theirs in arrays:
+            used.add(theirs)
+            renamed[weight] = arrays[theirs]
+    segmentation = re.compile(
+        rf"{root}/(?!logits/|Logits/|Conv_1/)"
+        r"|aspp\d|decoder/|logits/semantic|image_pooling/|concat_projection/"
+    )
+    left_over = {n: a for n, a in arrays.items() if n not in used and segmentation.match(n)}
+    return {**renamed, **left_over}
+
+
+NAMING = Naming(
+    title="DeepLab's TensorFlow 1 code",
+    examples=", ".join(f"{scope}/..." for scope in (_MOBILENET_V2, *_BACKBONES)),
+    recognize=recognize,
+    to_our_names=to_our_names,
+)

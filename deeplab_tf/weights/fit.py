@@ -1,34 +1,47 @@
-"""Puts named arrays into a model and accounts for every one of them."""
+"""Loads named arrays into a model and accounts for every one of them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
-_MOST_NAMES = 12  # ours: names listed in a message before it says how many more there are
+from deeplab_tf.recipe.lazy import keras
+
+if TYPE_CHECKING:
+    import keras
+
+_MOST_NAMES = 12  # ours: names that a message lists; of more it has the number
 
 
 @dataclasses.dataclass(frozen=True)
 class FitReport:
-    """What became of the arrays and of the model's weights, as 'layer/weight' names."""
+    """What was loaded and what was not, as 'layer/weight' names.
+
+    Attributes:
+      loaded: weights of the model that have the array's values.
+      missing: weights of the model without an array, which stay as initialized.
+      misfit: weights of the model whose array has another shape, which stay as initialized.
+      unused: arrays that no weight of the model is for.
+      adapted: weights loaded from an array for another number of input channels.
+    """
 
     loaded: tuple[str, ...]
-    missing: tuple[str, ...]  # weights of the model without an array: left as initialized
-    misfit: tuple[str, ...]  # weights whose array has another shape: left as initialized
-    unused: tuple[str, ...]  # arrays without a weight
-    adapted: tuple[str, ...] = ()  # loaded into another number of input channels
+    missing: tuple[str, ...]
+    misfit: tuple[str, ...]
+    unused: tuple[str, ...]
+    adapted: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """A few lines for the console."""
+        """The report in a few lines."""
         lines = [f"loaded {len(self.loaded)} weights"]
         for what, names in (
             ("adapted to the images' number of channels", self.adapted),
-            ("newly initialized, not in the source", self.missing),
-            ("newly initialized, other shape in the source", self.misfit),
-            ("left over in the source", self.unused),
+            ("randomly initialized, not in the source", self.missing),
+            ("randomly initialized, of another shape in the source", self.misfit),
+            ("in the source, but not in the network", self.unused),
         ):
             if names:
                 lines.append(f"{what} ({len(names)}): {_listed(names)}")
@@ -36,7 +49,7 @@ class FitReport:
 
 
 def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
-    """'layer/weight' -> variable, for every weight of the model (random states left out)."""
+    """'layer/weight' -> variable, for every weight of the model. Random states are not weights."""
     return {
         f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights
     }
@@ -45,24 +58,27 @@ def weights_by_name(model: keras.Model) -> dict[str, keras.Variable]:
 def fit_weights(
     model: keras.Model, arrays: Mapping[str, np.ndarray], *, partial: bool = False
 ) -> FitReport:
-    """Assigns each array to the weight of its name. Nothing is assigned if the fit is bad.
+    """Assigns each array to the weight of its name. If one does not fit, nothing is assigned.
 
-    The first kernel of a model for images of other than 3 channels is made from the RGB one by
-    `adapt_input_channels`.
+    `adapt_input_channels` adapts the first kernel for RGB to a model whose images have another
+    number of channels.
 
     Args:
       model: to fill.
       arrays: 'layer/weight' -> array.
-      partial: what fits is enough, as long as the whole backbone does: for fine-tuning, where
-        the classifier has other classes and heads may differ.
+      partial: load what fits, as long as the whole backbone does. For fine-tuning, where the
+        classifier has other classes and the heads may differ.
 
     Returns:
       What was loaded and what was not.
 
     Raises:
       ValueError: a weight of the model is missing or has another shape, or an array is unused
-        (with `partial`: only if that concerns the backbone). The message has both lists.
+        (with `partial`: in the backbone). The message lists them.
     """
+    # Imported here since its package imports Keras.
+    from deeplab_tf.layers.names import BACKBONE_PREFIX
+
     weights = weights_by_name(model)
     arrays, adapted = _with_stem_of(model, arrays)
     missing = tuple(sorted(weights.keys() - arrays.keys()))
@@ -78,7 +94,7 @@ def fit_weights(
     )
     problems = missing + misfit + (() if partial else unused)
     if partial:
-        problems = tuple(name for name in problems if name.startswith("backbone_"))
+        problems = tuple(name for name in problems if name.startswith(BACKBONE_PREFIX))
     if problems:
         shapes = [f"{n} {arrays[n].shape}, model {tuple(weights[n].shape)}" for n in misfit]
         raise ValueError(
@@ -93,12 +109,12 @@ def fit_weights(
 
 
 def adapt_input_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A kernel for RGB as one for images of another number of channels (ours).
+    """Adapts a kernel for RGB to images of another number of channels (ours).
 
-    Fewer than 3 channels get an equal share of the sum over RGB each, so that a grey image gives
-    what it gave as three equal channels (where the network scales all three alike). More than 3:
-    the first three are RGB, and the kernel of the others starts at 0, so that the network starts
-    as the one it was.
+    Each of fewer than 3 channels gets an equal share of the sum over RGB. A gray image then gives
+    the result that it gave as three equal channels, if the network scales all three alike. Of more
+    than 3 channels, the first three are RGB. The kernel of the others is 0, and the network
+    computes at first what it computed from RGB alone.
 
     Args:
       kernel: [kh, kw, 3, filters].
@@ -115,7 +131,7 @@ def adapt_input_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 def _with_stem_of(
     model: keras.Model, arrays: Mapping[str, np.ndarray]
 ) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
-    """(the arrays with the first kernel adapted to the model's input, names of what was)."""
+    """The arrays with the first kernel adapted to the model's input, and the adapted names."""
     channels = model.input_shape[-1]
     stem = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
     name = f"{stem.name}/kernel"
@@ -124,7 +140,7 @@ def _with_stem_of(
     return {**arrays, name: adapt_input_channels(arrays[name], channels)}, (name,)
 
 
-def _listed(names) -> str:
+def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_MOST_NAMES]) or "none"
     more = len(names) - _MOST_NAMES
     return f"{shown} and {more} more" if more > 0 else shown

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from deeplab_tf.weights.limits import zip_entries
 from deeplab_tf.weights.torch_pickle import (
     MAX_PICKLE_BYTES,
     SAVE_PLAINLY,
@@ -29,9 +30,8 @@ from deeplab_tf.weights.torch_pickle import (
     short,
 )
 
-_MAX_DIRECTORY_BYTES = 1 << 20  # ours: ResNet-101 with its optimizer has 66 kB
-# ours: a tensor that repeats its storage (stride 0) can be larger than the file. Up to this size
-# it may be; above, a few bytes could claim more than any memory.
+# ours: a tensor that repeats its storage (stride 0) may be larger than the file, up to this size.
+# Without a limit a few bytes could claim more than any memory.
 _MAX_REPEATED_BYTES = 1 << 20
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # code: torch/serialization.py
@@ -42,8 +42,8 @@ _LITTLE_ENDIAN = "its values must be little-endian, as all but old machines writ
 def read_torch_file(path: str) -> dict[str, np.ndarray]:
     """Reads the state dict of a file that `torch.save` wrote, in either of its formats.
 
-    The state dict is the file's object itself, or what that has under 'state_dict' or 'model'.
-    Whatever else is there (epoch, optimizer, best score) is not read.
+    The state dict is the file's object, or its entry 'state_dict' or 'model'. The rest (epoch,
+    optimizer, best score) is not read.
 
     Args:
       path: the file; its ending (.pth, .pt, .pth.tar) does not matter.
@@ -101,14 +101,14 @@ class _Extent:
         if not 0 <= self.start <= size - self.nbytes:
             raise ValueError(
                 f"{what} must lie within the file, which has {size} bytes; it ends at"
-                f" {short(self.start + self.nbytes)}. The file is cut short or damaged: get it anew"
+                f" {short(self.start + self.nbytes)}. It is cut short or damaged: get it again"
             )
         file.seek(self.start)
         data = file.read(self.nbytes)
         if self.crc32 is not None and zlib.crc32(data) != self.crc32:
             raise ValueError(
                 f"{what} must have the CRC-32 {self.crc32:08x}; got {zlib.crc32(data):08x}. The"
-                " file is damaged: get it anew"
+                " file is damaged: get it again"
             )
         return data
 
@@ -154,12 +154,12 @@ def _read_tensors(
 def _read_storage(file: BinaryIO, storage: Storage, extents: Mapping[str, _Extent]) -> np.ndarray:
     what = f"storage {short(storage.key)}"
     if storage.key not in extents:
-        raise ValueError(f"{what} must be in the file, and is not. Get the file anew")
+        raise ValueError(f"{what} must be in the file, and is not. Get the file again")
     extent = extents[storage.key]
     if extent.nbytes != storage.nbytes:
         raise ValueError(
             f"{what} must have {short(storage.nbytes)} bytes; got {extent.nbytes}. The file is"
-            " damaged: get it anew"
+            " damaged: get it again"
         )
     values = np.frombuffer(extent.read(file, what), storage.type.stored)
     if storage.type.bfloat16:
@@ -170,21 +170,6 @@ def _read_storage(file: BinaryIO, storage: Storage, extents: Mapping[str, _Exten
         values = values.view("u1") != 0  # NumPy's bool is undefined for bytes above 1
     values.flags.writeable = False
     return values
-
-
-class _DirectoryReader:
-    """A file of which zipfile gets no more at once than a sane archive's directory."""
-
-    def __init__(self, file: BinaryIO):
-        self.seek, self.tell, self._read = file.seek, file.tell, file.read
-
-    def read(self, nbytes: int = -1) -> bytes:
-        if nbytes > _MAX_DIRECTORY_BYTES:
-            raise ValueError(
-                f"its archive's directory must have at most {_MAX_DIRECTORY_BYTES} bytes; got"
-                f" {nbytes}. {SAVE_PLAINLY}"
-            )
-        return self._read(nbytes if nbytes >= 0 else _MAX_DIRECTORY_BYTES)
 
 
 def _open_zip(file: BinaryIO) -> tuple[Any, dict[str, _Extent]]:
@@ -210,13 +195,7 @@ def _open_zip(file: BinaryIO) -> tuple[Any, dict[str, _Extent]]:
 
 
 def _entries(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
-    try:
-        with zipfile.ZipFile(_DirectoryReader(file)) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, UnicodeError, struct.error) as error:
-        raise ValueError(
-            f"its archive is cut short or damaged ({error}): get the file anew"
-        ) from error
+    entries = zip_entries(file)
     for entry in entries:
         if entry.compress_type or entry.flag_bits & 1 or entry.file_size != entry.compress_size:
             raise ValueError(
@@ -233,15 +212,24 @@ def _entries(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
 
 
 def _extent(file: BinaryIO, entry: zipfile.ZipInfo) -> _Extent:
-    """The content of an archive's entry, which lies behind a header of its own."""
+    """The content of an archive's entry, which follows a header of its own."""
     what = f"the header of {short(entry.filename)}"
     magic, *lengths = struct.unpack(  # cited: APPNOTE.TXT 4.3.7, with two lengths at the end
         "<4s22xHH", _Extent(entry.header_offset, 30).read(file, what)
     )
     if magic != b"PK\3\4":
-        raise ValueError(f"{what} must begin with PK\\3\\4; got {magic}. Get the file anew")
-    # PyTorch writes 0 where it was told to compute none.
+        raise ValueError(f"{what} must begin with PK\\3\\4; got {magic}. Get the file again")
+    # PyTorch writes 0 if it computes no checksum.
     return _Extent(entry.header_offset + 30 + sum(lengths), entry.file_size, entry.CRC or None)
+
+
+def begins_legacy(head: bytes) -> bool:
+    """Whether a file begins as the format before PyTorch 1.6 does, with a pickled magic number.
+
+    Args:
+      head: the first bytes of the file.
+    """
+    return head[:1] == b"\x80" and _LEGACY_MAGIC.to_bytes(10, "little") in head[:32]
 
 
 def _open_legacy(file: BinaryIO) -> tuple[Any, dict[str, _Extent]]:
@@ -263,9 +251,11 @@ def _open_legacy(file: BinaryIO) -> tuple[Any, dict[str, _Extent]]:
         storage, what = machine.storages[key], f"the size of storage {short(key)}"
         (size,) = struct.unpack("<q", _Extent(position, 8).read(file, what))
         if size != storage.size:
-            raise ValueError(f"{what} must be {short(storage.size)}; got {size}. Get the file anew")
+            raise ValueError(
+                f"{what} must be {short(storage.size)}; got {size}. Get the file again"
+            )
         extents[key] = _Extent(position + 8, storage.nbytes)
         position += 8 + storage.nbytes
     if position > _size(file):
-        raise ValueError(f"it must have {position} bytes; got {_size(file)}. Get it anew")
+        raise ValueError(f"it must have {position} bytes; got {_size(file)}. Get it again")
     return content, extents

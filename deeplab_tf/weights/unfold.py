@@ -1,31 +1,35 @@
-"""Gives batch normalizations whose statistics were folded away the statistics of real images."""
+"""Gives folded batch normalizations the statistics of real images."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
+
+from deeplab_tf.recipe.lazy import keras
+
+if TYPE_CHECKING:
+    import keras
 
 
 def unfold_batch_norm(
     model: keras.Model, images: np.ndarray, layer_names: Collection[str]
 ) -> list[str]:
-    """Sets moving statistics to those that `images` have, without changing what is computed.
+    """Sets moving statistics to those of `images`, without changing what the model computes.
 
-    Released weights for deployment have their normalization folded into the convolutions; read
-    back, it has mean 0 and variance 1, which no batch has, so that training with batch statistics
-    would begin by destroying the network. Here gamma and beta take up the difference: with x the
-    input of a normalization, gamma * (x - 0) / sqrt(1 + epsilon) + beta stays the same function.
+    In weights released for deployment, normalization is folded into the convolutions. Read back, it
+    has mean 0 and variance 1, which no batch has, and training with batch statistics would begin by
+    destroying the network. Here gamma and beta make up for the new statistics: with x the input of
+    a normalization, gamma * (x - 0) / sqrt(1 + epsilon) + beta stays the same function.
 
     Args:
-      model: filled.
-      images: [N, H, W, 3] RGB 0..255, as training shows them; a batch is enough.
-      layer_names: normalizations that may be changed; of these the ones that have mean 0 and
-        variance 1 are.
+      model: with its weights loaded.
+      images: [N, H, W, 3] RGB 0..255, as training sees them; one batch is enough.
+      layer_names: normalizations that may change. Those with mean 0 and variance 1 do.
 
     Returns:
-      Names of the layers changed.
+      Names of the changed layers.
     """
     folded = [
         layer
@@ -37,7 +41,7 @@ def unfold_batch_norm(
     ]
     if not folded:
         return []
-    # The network computes the same after each change, so one pass serves for all of them.
+    # The network computes the same after each change, so one pass is enough.
     inputs = keras.Model(model.input, [layer.input for layer in folded])(images, training=False)
     for layer, x in zip(folded, inputs, strict=True):
         x = np.asarray(x)

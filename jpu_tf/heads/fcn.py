@@ -1,33 +1,57 @@
-"""The plain head (Long et al. 2015), also the auxiliary one."""
+"""The plain head (Long et al. 2015), and the auxiliary head, which is one."""
 
 from __future__ import annotations
 
-import keras
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
 
-from deeplab_tf.backbones import Features
-from jpu_tf.heads.options import HeadOptions
-from jpu_tf.layers import classifier, conv_bn_relu
+from deeplab_tf.recipe.options import option
+from jpu_tf.heads.base import Head
+
+if TYPE_CHECKING:
+    import keras
+
+    from deeplab_tf.backbones import Features
+    from deeplab_tf.layers import NormConfig
 
 
-def fcn_head(
-    x: keras.KerasTensor,
-    features: Features,
-    num_classes: int,
-    options: HeadOptions,
-    *,
-    name: str = "head",
-) -> dict[str, keras.KerasTensor]:
-    """One 3x3 convolution, then the classifier.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FCN(Head):
+    """One 3x3 convolution, then the classifier."""
+
+    kind: ClassVar[str] = "fcn"
+
+    channels: int = option(512, "filters of the head's convolutions", minimum=1)  # code
+
+    def build(
+        self,
+        x: keras.KerasTensor,
+        features: Features,
+        num_classes: int,
+        *,
+        norm: NormConfig,
+        first_kernel_size: int,
+    ) -> dict[str, keras.KerasTensor]:
+        """Arguments and result as in `Head.build`."""
+        return {"logits": fcn_logits(self, x, num_classes, norm=norm, name="head")}
+
+
+def fcn_logits(
+    head: FCN, x: keras.KerasTensor, num_classes: int, *, norm: NormConfig, name: str
+) -> keras.KerasTensor:
+    """The logits of a plain head whose layers are called `name`_conv, ..., `name`_logits.
 
     Args:
+      head: its options.
       x: [N, h, w, C].
-      features: of the backbone; not read.
       num_classes: background counted, void not.
-      options: channels None is 512.
+      norm: constants of batch normalization.
       name: prefix of the layers.
 
     Returns:
-      {"logits": [N, h, w, num_classes] float32}.
+      [N, h, w, num_classes] float32.
     """
-    x = conv_bn_relu(x, options.channels or 512, 3, norm=options.norm, name=f"{name}_conv")
-    return {"logits": classifier(x, num_classes, dropout=options.dropout, name=f"{name}_logits")}
+    from jpu_tf.layers import classifier, conv_bn_relu
+
+    x = conv_bn_relu(x, head.channels, 3, norm=norm, name=f"{name}_conv")
+    return classifier(x, num_classes, dropout=head.dropout, name=f"{name}_logits")

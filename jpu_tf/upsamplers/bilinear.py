@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import keras
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
 
-from deeplab_tf.backbones import Features
-from deeplab_tf.layers import ResizeLike
+from jpu_tf.upsamplers.base import Upsampler
+
+if TYPE_CHECKING:
+    import keras
+
+    from deeplab_tf.backbones import Features
+    from deeplab_tf.layers import NormConfig
 
 
-def bilinear_upsampling(features: Features, *, name: str = "bilinear") -> keras.KerasTensor:
-    """Resizes conv5 to the size of conv3, four times its own (paper: Sec. 4.2).
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bilinear(Upsampler):
+    """Bilinear resize of conv5 to the size of conv3, four times its own.
 
-    The released code has no such network; corners are aligned as in all its resizes (ours).
-
-    Args:
-      features: of the backbone at output stride 32; conv3 and conv5 are read.
-      name: of the layer.
-
-    Returns:
-      [N, H/8, W/8, channels of conv5].
+    Paper: Sec. 4.2. The released code has no such network; corners are aligned as in all its
+    resizes (ours).
     """
-    return ResizeLike(name=name)([features.conv5, features.conv3])
+
+    kind: ClassVar[str] = "bilinear"
+
+    def build(self, features: Features, *, norm: NormConfig) -> keras.KerasTensor:
+        """Arguments and result as in `Upsampler.build`."""
+        from deeplab_tf.layers import ResizeLike
+
+        return ResizeLike(name="bilinear")([features.conv5, features.conv3])

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import keras
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
 
-from deeplab_tf.backbones import Features
-from deeplab_tf.layers import NormConfig, ResizeLike
-from jpu_tf.layers import conv_bn, conv_bn_relu
+from deeplab_tf.recipe.lazy import keras
+from deeplab_tf.recipe.options import option
+from jpu_tf.upsamplers.base import Upsampler
+
+if TYPE_CHECKING:
+    from deeplab_tf.backbones import Features
+    from deeplab_tf.layers import NormConfig
 
 
-def feature_pyramid(
-    features: Features, *, channels: int = 256, norm: NormConfig, name: str = "fpn"
-) -> keras.KerasTensor:
-    """Adds conv5, conv4 and conv3 from the top down and smooths the sum at the size of conv3.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FPN(Upsampler):
+    """Feature pyramid: sums conv5, conv4 and conv3 from the top down.
 
-    FastFCN has the name and a citation, in the paper as in the code. What the citation decides is
-    taken from it (cited: 1x1 laterals of 256 channels without activation, sums, a 3x3 convolution
-    on the merged map); the rest is ours: only the level at stride 8 is made, since the head reads
-    that one alone; maps are resized bilinearly with aligned corners as everywhere in this network;
-    convolutions have batch normalization instead of biases; the last one is activated.
-
-    Args:
-      features: of the backbone at output stride 32; conv3, conv4 and conv5 are read.
-      channels: of every convolution.
-      norm: constants of batch normalization.
-      name: prefix of the layers.
-
-    Returns:
-      [N, H/8, W/8, channels].
+    FastFCN's paper and code give the name and a citation. From the cited paper come 1x1 laterals of
+    256 channels without activation, sums, and a 3x3 convolution on the merged map. The rest is
+    ours: only the level at stride 8 is built, the one that the head reads; maps are resized
+    bilinearly with aligned corners as everywhere in this network; convolutions have batch
+    normalization instead of biases; the last one is activated.
     """
-    x = conv_bn(features.conv5, channels, 1, norm=norm, name=f"{name}_conv5")
-    for level in ("conv4", "conv3"):
-        own = f"{name}_{level}"
-        lateral = conv_bn(getattr(features, level), channels, 1, norm=norm, name=own)
-        x = ResizeLike(name=f"{own}_resize")([x, lateral])
-        x = keras.layers.Add(name=f"{own}_add")([x, lateral])
-    return conv_bn_relu(x, channels, 3, norm=norm, name=f"{name}_smooth")
+
+    kind: ClassVar[str] = "fpn"
+    prefixes: ClassVar[tuple[str, ...]] = ("fpn_",)
+
+    channels: int = option(256, "filters of the upsampler's convolutions", minimum=1)  # cited
+
+    def build(self, features: Features, *, norm: NormConfig) -> keras.KerasTensor:
+        """Arguments and result as in `Upsampler.build`; C is `channels`."""
+        from deeplab_tf.layers import ResizeLike
+        from jpu_tf.layers import conv_bn, conv_bn_relu
+
+        x = conv_bn(features.conv5, self.channels, 1, norm=norm, name="fpn_conv5")
+        for level in ("conv4", "conv3"):
+            name = f"fpn_{level}"
+            lateral = conv_bn(getattr(features, level), self.channels, 1, norm=norm, name=name)
+            x = ResizeLike(name=f"{name}_resize")([x, lateral])
+            x = keras.layers.Add(name=f"{name}_add")([x, lateral])
+        return conv_bn_relu(x, self.channels, 3, norm=norm, name="fpn_smooth")

@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-import keras
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
 
-from deeplab_tf.backbones import Features
-from deeplab_tf.layers import NormConfig, ResizeLike
-from jpu_tf.layers import conv_bn_relu, separable_conv
+from deeplab_tf.recipe.lazy import keras
+from deeplab_tf.recipe.options import option
+from jpu_tf.upsamplers.base import Upsampler
+
+if TYPE_CHECKING:
+    from deeplab_tf.backbones import Features
+    from deeplab_tf.layers import NormConfig
 
 _GROUPS = 32  # code
 
 
-def joint_pyramid_upsampling_x(
-    features: Features, *, channels: int = 512, norm: NormConfig, name: str = "jpu"
-) -> keras.KerasTensor:
-    """Upsamples conv4 guided by conv3, then conv5 guided by the result.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JPUX(Upsampler):
+    """JPU_X of the released code: conv4 guided by conv3, then conv5 by both.
 
-    Args:
-      features: of the backbone at output stride 32; conv3, conv4 and conv5 are read.
-      channels: filters of the second unit, twice the first one's (code: 512); a multiple of 64.
-      norm: constants of batch normalization; the separable convolutions have group normalization.
-      name: prefix of the layers.
-
-    Returns:
-      [N, H/8, W/8, 4 * channels].
-
-    Raises:
-      ValueError: the channels are no multiple of 64.
+    The separable convolutions have group normalization. `channels` are the filters of the second
+    unit, twice those of the first.
     """
-    if channels % (2 * _GROUPS):
-        raise ValueError(
-            f"JPU_X normalizes in {_GROUPS} groups, so its channels must be a multiple of"
-            f" {2 * _GROUPS}; got {channels}."
-        )
-    x = _unit(features.conv4, features.conv3, channels // 2, (1, 2, 4), norm, f"{name}_unit1")
-    return _unit(features.conv5, x, channels, (2, 4, 8), norm, f"{name}_unit2")
+
+    kind: ClassVar[str] = "jpu_x"
+    head_kernel_size: ClassVar[int] = 1
+    prefixes: ClassVar[tuple[str, ...]] = ("jpu_",)
+
+    channels: int = option(512, "filters of the upsampler's convolutions", minimum=1)  # code
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels % (2 * _GROUPS):
+            raise ValueError(
+                f"channels must be a multiple of {2 * _GROUPS}, since half of them are normalized"
+                f" in {_GROUPS} groups; got {self.channels}."
+            )
+
+    def build(self, features: Features, *, norm: NormConfig) -> keras.KerasTensor:
+        """Arguments and result as in `Upsampler.build`; C is 4 * `channels`."""
+        half = self.channels // 2
+        x = _unit(features.conv4, features.conv3, half, (1, 2, 4), norm, "jpu_unit1")
+        return _unit(features.conv5, x, self.channels, (2, 4, 8), norm, "jpu_unit2")
 
 
 def _unit(low, high, channels, rates, norm, name):
     """Joins a low and a high resolution: [N, h, w, .], [N, H, W, .] -> [N, H, W, 4 * channels]."""
+    from deeplab_tf.layers import ResizeLike
+    from jpu_tf.layers import conv_bn_relu, separable_conv
+
     low = conv_bn_relu(low, channels, 3, norm=norm, name=f"{name}_low")
     high = conv_bn_relu(high, channels, 3, norm=norm, name=f"{name}_high")
     low = ResizeLike(name=f"{name}_resize")([low, high])

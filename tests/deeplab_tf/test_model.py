@@ -1,15 +1,20 @@
 """The network: shapes, output strides, input sizes, and what a builder may not change."""
 
+import dataclasses
+import inspect
 import json
+import re
 
 import keras
 import numpy as np
+import parity
 import pytest
 
 from deeplab_tf.backbones import BACKBONES, build_backbone
 from deeplab_tf.backbones.features import StrideToRate
-from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.model import DeepLabV3Plus, DeepLabV3PlusConfig
 from deeplab_tf.weights import fit_weights, weights_by_name
+from deeplab_tf.weights.deeplab_tf1 import NAMING
 
 
 def _image(height: int, width: int) -> np.ndarray:
@@ -17,18 +22,55 @@ def _image(height: int, width: int) -> np.ndarray:
     return (127.5 + 127.5 * np.sin(values * 0.7)).reshape(1, height, width, 3)
 
 
-def _tiny(**options) -> DeepLabV3Plus:
+def _tiny(**options) -> DeepLabV3PlusConfig:
     tiny = {
         "backbone": "mobilenet_v2_tiny",
         "aspp_channels": 8,
         "low_level_channels": 4,
         "decoder_convs": ((3, 8), (3, 8)),
     }
-    return DeepLabV3Plus(**{**tiny, **options})
+    return DeepLabV3PlusConfig(**{**tiny, **options})
 
 
 def _copy_weights(source: keras.Model, target: keras.Model) -> None:
     fit_weights(target, {name: w.numpy() for name, w in weights_by_name(source).items()})
+
+
+def test_the_function_takes_the_options_of_the_config():
+    parameters = list(inspect.signature(DeepLabV3Plus).parameters.values())
+    assert [p.name for p in parameters[:2]] == ["num_classes", "input_shape"]
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters[2:])
+    fields = dataclasses.fields(DeepLabV3PlusConfig)
+    assert [(p.name, p.annotation, p.default) for p in parameters[2:]] == [
+        (field.name, field.type, field.default) for field in fields
+    ]
+
+
+def test_the_function_explains_every_argument():
+    doc = inspect.getdoc(DeepLabV3Plus)
+    arguments = re.search(r"^Args:\n(.+?)^\S", doc, re.DOTALL | re.MULTILINE)[1]
+    explained = re.findall(r"^  (\w+): \S", arguments, re.MULTILINE)
+    assert explained == list(inspect.signature(DeepLabV3Plus).parameters)
+
+
+def test_the_function_builds_the_network_of_its_options():
+    options = {
+        "backbone": "resnet_tiny",
+        "output_stride": 8,
+        "atrous_rates": (2, 3),
+        "aspp_channels": 8,
+        "low_level_channels": 4,
+        "decoder_convs": ((3, 8),),
+        "separable": False,
+    }
+    model = DeepLabV3Plus(4, (33, 65, 3), **options)
+    assert model.output_shape == (None, 33, 65, 4)
+    expected = DeepLabV3PlusConfig(**options).build(4, (33, 65, 3))
+    assert _layers(model) == _layers(expected)
+
+
+def _layers(model: keras.Model) -> list:
+    return [(layer.name, type(layer), layer.output.shape) for layer in model.layers]
 
 
 def test_strides_become_rates_past_the_output_stride():
@@ -48,7 +90,8 @@ def test_strides_become_rates_past_the_output_stride():
 def test_backbone_has_the_promised_strides(name):
     for output_stride in (8, 16, 32):
         image = keras.Input((64, 64, 3))
-        features = build_backbone(name, image, output_stride=output_stride)
+        with keras.StatelessScope(initialize_variables=False):  # most of the time
+            features = build_backbone(name, image, output_stride=output_stride)
         strides = [64 // feature.shape[1] for feature in features]
         assert strides == [4, 4, 8, min(16, output_stride), output_stride]
 
@@ -86,7 +129,8 @@ def test_output_stride_8_and_16_subsampled_equal_32(name, size):
 def test_multi_grid_multiplies_the_last_rates():
     def rates(name, **options):
         image = keras.Input((64, 64, 3))
-        model = keras.Model(image, build_backbone(name, image, **options).conv5)
+        with keras.StatelessScope(initialize_variables=False):
+            model = keras.Model(image, build_backbone(name, image, **options).conv5)
         return [
             layer.dilation_rate[0]
             for layer in model.layers
@@ -110,7 +154,8 @@ def test_multi_grid_multiplies_the_last_rates():
 def test_weights_are_those_of_the_manifest(name, request, root):
     """A renamed or reshaped weight would make every checkpoint of the backbone unreadable."""
     image = keras.Input((64, 64, 3))
-    model = keras.Model(image, build_backbone(name, image, output_stride=16).conv5)
+    with keras.StatelessScope(initialize_variables=False):
+        model = keras.Model(image, build_backbone(name, image, output_stride=16).conv5)
     shapes = {n: list(w.shape) for n, w in weights_by_name(model).items()}
     lines = ",\n".join(f"{json.dumps(n)}: {json.dumps(s)}" for n, s in sorted(shapes.items()))
     path = root / "tests" / "expected" / f"{name}.json"
@@ -182,9 +227,9 @@ def test_kernels_start_as_in_the_released_code(backbone):
 
 
 def test_rates_are_tied_to_the_output_stride():
-    rates = {s: DeepLabV3Plus(output_stride=s).rates for s in (8, 16, 32)}
+    rates = {s: DeepLabV3PlusConfig(output_stride=s).rates for s in (8, 16, 32)}
     assert rates == {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
-    assert DeepLabV3Plus(output_stride=8, atrous_rates=(2, 3)).rates == (2, 3)
+    assert DeepLabV3PlusConfig(output_stride=8, atrous_rates=(2, 3)).rates == (2, 3)
 
 
 def test_aspp_options_make_the_layers_they_name():
@@ -271,7 +316,8 @@ def test_predict_takes_uint8_images():
 
 def test_mobilenet_v2_has_the_papers_parameters():
     image = keras.Input((None, None, 3))
-    model = keras.Model(image, build_backbone("mobilenet_v2", image, output_stride=16).conv5)
+    with keras.StatelessScope(initialize_variables=False):
+        model = keras.Model(image, build_backbone("mobilenet_v2", image, output_stride=16).conv5)
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     # cited: keras.applications' MobileNetV2 trains 3,504,872, of which the last convolution, its
     # normalization and the classifier, none of which DeepLab has, are these.
@@ -289,25 +335,63 @@ def test_keras_file_round_trip_is_exact(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"output_stride": 4}, "output_stride must be 8, 16 or 32; got 4"),
-        ({"atrous_rates": (0,)}, "atrous_rates must be at least 1"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
-        ({"low_level_channels": 0}, "low_level_channels must be at least 1"),
+        ({"output_stride": 4}, "output_stride must be 8|16|32; got 4"),
+        ({"atrous_rates": (0,)}, "atrous_rates must be at least 1; got (0,)"),
+        ({"dropout": 1.0}, "dropout must be below 1; got 1.0"),
+        ({"low_level_channels": 0}, "low_level_channels must be at least 1; got 0"),
         ({"decoder_features": ("conv2", "conv3")}, "the coarser first; got conv2,conv3"),
         ({"decoder_convs": ((5, 256),)}, "pairs of kernel size 1 or 3 and filters"),
         ({"decoder_convs": ()}, "one or more pairs"),
+        ({"backbone": 50}, "backbone must be text; got 50"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_built(options, message):
-    with pytest.raises(ValueError, match=message):
-        DeepLabV3Plus(**options)
+    for make in (DeepLabV3PlusConfig, lambda **options: DeepLabV3Plus(3, **options)):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            make(**options)
 
 
 def test_unknown_backbone_gets_a_suggestion():
     with pytest.raises(ValueError, match="unknown backbone 'mobilnet_v2'.*Did you mean 'mobilenet"):
-        DeepLabV3Plus(backbone="mobilnet_v2").build(2)
+        DeepLabV3Plus(2, backbone="mobilnet_v2")
 
 
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match="num_classes must be at least 2; got 1"):
         _tiny().build(1)
+
+
+# Case of the released code -> options of its network.
+_RELEASED = {
+    "01_xception_65_os16": {"backbone": "xception65", "decoder": True, "separable": True},
+    "01b_xception_65_os16_513": {"backbone": "xception65"},
+    "04_xception_41_os16": {"backbone": "xception41"},
+    "05_resnet_v1_101_beta_os16_decoder": {"backbone": "resnet101", "separable": False},
+    "06_resnet_v1_50_beta_os16_decoder": {"backbone": "resnet50", "separable": False},
+    "08_mobilenet_v2_os16_released": {"backbone": "mobilenet_v2", "decoder": False},
+    "09_mobilenet_v2_os8_aspp_decoder": {"backbone": "mobilenet_v2", "output_stride": 8},
+    "12_resnet_v1_50_beta_os16_separable": {"backbone": "resnet50", "separable": True},
+    "15_mobilenet_v2_dm05_os16": {"backbone": "mobilenet_v2_dm05", "atrous_rates": ()},
+    "18_xception_65_os32": {"backbone": "xception65", "output_stride": 32},
+}
+_QUICK = ("09_mobilenet_v2_os8_aspp_decoder", "15_mobilenet_v2_dm05_os16")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow)  # full-size networks
+        for name in _RELEASED
+    ],
+)
+def test_released_weights_are_recognized_and_give_the_released_logits(name, request):
+    case = parity.load(request, "deeplab", name)
+    found = NAMING.recognize(case.weights, {})
+    # The output stride is not part of the weights.
+    options = {**found.known, "output_stride": _RELEASED[name].get("output_stride", 16)}
+    assert _RELEASED[name].items() <= options.items()
+    model = DeepLabV3Plus(found.num_classes, **options)
+    fit_weights(model, NAMING.to_our_names(case.weights, model))
+    outputs = {"logits": model.get_layer("logits").output, "resized": model.output}
+    computed = keras.Model(model.input, outputs)(case.image, training=False)
+    case.check({"logits": np.asarray(computed["logits"])}, np.asarray(computed["resized"]))

@@ -1,11 +1,9 @@
 """The table of released checkpoints agrees with what its models cost."""
 
-import dataclasses
-
 import keras
 import pytest
 
-from deeplab_tf.data import RAW_DATASETS
+from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.layers.multiply_adds import multiply_adds
 from deeplab_tf.released import RELEASED
 
@@ -16,7 +14,7 @@ def test_networks_cost_what_the_model_zoo_says(name):
     for score in row.scores:
         if score.multiply_adds is None:
             continue
-        config = dataclasses.replace(row.model, output_stride=score.output_stride)
+        config = row.model.replace(output_stride=score.output_stride)
         with keras.StatelessScope(initialize_variables=False):
             model = config.build(row.num_classes)
         cost = multiply_adds(
@@ -28,5 +26,5 @@ def test_networks_cost_what_the_model_zoo_says(name):
 @pytest.mark.parametrize("name", sorted(n for n, r in RELEASED.items() if r.dataset))
 def test_classes_are_the_datasets(name):
     row = RELEASED[name]
-    others = row.num_classes - len(RAW_DATASETS[row.dataset].class_names)
+    others = row.num_classes - len(RELEASES[row.dataset].class_names)
     assert others == row.extra_class

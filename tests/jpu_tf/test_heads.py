@@ -1,137 +1,96 @@
-"""The layers of the heads against their definitions."""
-
-import math
+"""Every head: what the builder and the recipes expect of it."""
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from deeplab_tf.backbones import Features
 from deeplab_tf.layers import NormConfig
-from jpu_tf.heads.encoding import Encoding
-from jpu_tf.heads.psp import AdaptiveAveragePooling
-from jpu_tf.layers import classifier, dense, separable_conv
+from deeplab_tf.weights import weights_by_name
+from jpu_tf.heads import HEADS, PSP, DeepLab, Encoding
+from jpu_tf.model import FastFCNConfig
 
 NORM = NormConfig(momentum=0.9, epsilon=1e-5)
 
 
-def _encoding(channels, num_codewords=4, **options):
-    layer = Encoding(num_codewords, **options)
-    layer.build((None, None, None, channels))
-    values = np.arange(num_codewords * channels, dtype=np.float32)
-    layer.codewords.assign(np.sin(values).reshape(num_codewords, channels))
-    layer.scale.assign(-np.linspace(0.1, 0.9, num_codewords))
-    return layer
+def _model(head, *, first_kernel_size=1):
+    """The head on feature maps of one size."""
+    conv2, *maps = (keras.Input((s, s, c)) for s, c in ((18, 4), (9, 6), (9, 8), (9, 10)))
+    features = Features(conv2, conv2, *maps)
+    outputs = head.build(maps[-1], features, 5, norm=NORM, first_kernel_size=first_kernel_size)
+    return keras.Model([conv2, *maps], outputs)
 
 
-def _by_definition(x, layer):
-    """e_k = sum over pixels of a_ik (x_i - c_k), with every residual in memory, in float64."""
-    codewords = layer.codewords.numpy().astype(np.float64)
-    residuals = x.reshape(len(x), -1, 1, x.shape[-1]).astype(np.float64) - codewords
-    scores = layer.scale.numpy() * (residuals**2).sum(axis=-1)
-    shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    shares /= shares.sum(axis=-1, keepdims=True)
-    return (shares[..., None] * residuals).sum(axis=1)
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_head_gives_logits_and_the_outputs_that_it_has_losses_for(kind, small):
+    head = small(HEADS[kind])
+    model = _model(head)
+    assert model.output.keys() == {"logits", *head.losses()}
+    assert model.output["logits"].shape[-1] == 5
+    assert {value.dtype for value in model.output.values()} == {"float32"}
+    assert all(name.startswith("head_") for name in weights_by_name(model))
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (2, 3, 5, 8), (3, 7, 2, 16)])
-def test_encoding_is_the_sum_of_weighted_residuals(shape):
-    x = np.cos(np.arange(np.prod(shape)) * 0.9).reshape(shape).astype(np.float32)
-    layer = _encoding(shape[-1])
-    np.testing.assert_allclose(layer(x), _by_definition(x, layer), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_heads_options_change_the_network(kind, small):
+    default = small(HEADS[kind])
+    shapes = {n: w.shape for n, w in weights_by_name(_model(default)).items()}
+    wider = default.replace(channels=default.channels + 8, dropout=0.5)
+    model = _model(wider)
+    assert {n: w.shape for n, w in weights_by_name(model).items()} != shapes
+    rates = [layer.rate for layer in model.layers if hasattr(layer, "rate")]
+    assert 0.5 in rates
+
+
+def test_options_of_the_encoding_head_make_the_layers_they_name():
+    def names(**options):
+        return {layer.name for layer in _model(Encoding(channels=8, **options)).layers}
+
+    assert "head_lateral_fusion" in names(lateral=True)
+    assert "head_lateral_fusion" not in names()
+    assert "head_se_logits" in names()
+    assert "head_se_logits" not in names(se_weight=0.0)
+
+
+@pytest.mark.parametrize(("kernel_size", "expected"), [(None, 1), (1, 1), (3, 3)])
+def test_encoding_heads_first_kernel_is_the_upsamplers_unless_given(kernel_size, expected):
+    model = _model(Encoding(channels=8, kernel_size=kernel_size), first_kernel_size=1)
+    assert model.get_layer("head_conv").kernel_size == (expected, expected)
+
+
+def test_encoding_heads_loss_has_the_released_weight():
+    ((name, (_, weight)),) = Encoding().losses().items()
+    assert (name, weight) == ("se_logits", 0.2)
+    assert Encoding(se_weight=0.0).losses() == {}
+
+
+def test_the_deeplab_head_goes_to_stride_4():
+    assert _model(DeepLab(channels=8)).output["logits"].shape == (None, 18, 18, 5)
+
+
+def test_a_head_drops_whole_channels(small):
+    dropout = _model(small(HEADS["fcn"], dropout=0.5)).get_layer("head_logits_dropout")
+    dropped = np.asarray(dropout(np.ones((1, 4, 4, 64), np.float32), training=True))
+    assert set(dropped.reshape(16, 64).sum(axis=0)) == {0.0, 32.0}
 
 
 @pytest.mark.parametrize(
-    ("distance", "spread", "tolerance"), [(0.0, 0.1, 2e-6), (100.0, 0.1, 2e-6), (0.0, 10.0, 2e-4)]
+    ("cls", "options", "message"),
+    [
+        (Encoding, {"kernel_size": 2}, "kernel_size must be 1|3, or none; got 2"),
+        (Encoding, {"se_weight": -0.1}, "se_weight must be at least 0; got -0.1"),
+        (PSP, {"channels": 0}, "channels must be at least 1; got 0"),
+        (PSP, {"dropout": 1.0}, "dropout must be below 1; got 1.0"),
+    ],
 )
-def test_product_form_loses_little(distance, spread, tolerance):
-    """Features near and far from 0; last, vectors much nearer to a codeword than these are."""
-    generator = np.random.default_rng(0)
-    layer = _encoding(512, num_codewords=32)
-    layer.codewords.assign(distance + spread * generator.normal(size=(32, 512)))
-    nearest = layer.codewords.numpy()[np.arange(64) % 32]
-    x = (nearest + 0.1 * generator.normal(size=(64, 512))).reshape(1, 8, 8, 512).astype(np.float32)
-    expected = _by_definition(x, layer)
-    assert np.abs(layer(x) - expected).max() <= tolerance * np.abs(expected).max()
+def test_bad_options_are_refused(cls, options, message):
+    with pytest.raises(ValueError, match=message.replace("|", r"\|")):
+        cls(**options)
 
 
-def test_encoding_is_computed_in_float32_where_half_precision_would_overflow():
-    x = np.full((1, 64, 64, 16), 100.0, np.float16)
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        layer = _encoding(16)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    output = layer(x)
-    assert output.dtype == "float32"
-    assert np.abs(output).max() > np.finfo(np.float16).max
-    np.testing.assert_allclose(
-        output, _by_definition(x, layer), rtol=1e-4, atol=1e-5 * np.abs(output).max()
-    )
-
-
-def test_encoding_needs_memory_linear_in_the_pixels():
-    """No tensor of the traced layer, its gradient included, is larger than input or shares."""
-    layer = _encoding(16, num_codewords=8)
-
-    @tf.function
-    def gradients(x):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            loss = tf.reduce_sum(layer(x) ** 2)
-        return tape.gradient(loss, [x, layer.codewords.value, layer.scale.value])
-
-    graph = gradients.get_concrete_function(tf.TensorSpec([2, 10, 10, 16])).graph
-    sizes = [math.prod(t.shape) for op in graph.get_operations() for t in op.outputs if t.shape]
-    assert max(sizes) == 2 * 100 * 16
-
-
-def _adaptive_average(x, bins):
-    """The definition, bin by bin."""
-    height, width = x.shape[1:3]
-    rows = [(i * height // bins, -(-(i + 1) * height // bins)) for i in range(bins)]
-    columns = [(i * width // bins, -(-(i + 1) * width // bins)) for i in range(bins)]
-    means = [[x[:, a:b, c:d].mean(axis=(1, 2)) for c, d in columns] for a, b in rows]
-    return np.array(means).transpose(2, 0, 1, 3)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (4, 5), (6, 12), (17, 23)])
-@pytest.mark.parametrize("bins", [1, 2, 3, 6])
-def test_adaptive_average_pooling_has_overlapping_bins(size, bins):
-    x = np.sin(np.arange(2 * size[0] * size[1] * 3) * 0.7).reshape(2, *size, 3).astype(np.float32)
-    computed = AdaptiveAveragePooling(bins)(x)
-    np.testing.assert_allclose(computed, _adaptive_average(x, bins), atol=1e-6)
-
-
-def test_adaptive_average_pooling_takes_sizes_unknown_until_it_runs():
-    image = keras.Input((None, None, 3))
-    model = keras.Model(image, AdaptiveAveragePooling(3)(image))
-    assert model.output_shape == (None, 3, 3, 3)
-    x = np.sin(np.arange(7 * 11 * 3)).reshape(1, 7, 11, 3).astype(np.float32)
-    np.testing.assert_allclose(model.predict(x, verbose=0), _adaptive_average(x, 3), atol=1e-6)
-
-
-def test_new_weights_are_uniform_within_the_root_of_the_fan_in():
-    x = keras.Input((8, 8, 100))
-    outputs = [
-        separable_conv(x, 50, rate=2, norm=NORM, name="s"),
-        classifier(x, 50, dropout=0.0, name="c"),
-        dense(x[:, 0, 0], 50, name="d"),
-    ]
-    model = keras.Model(x, outputs)
-    for weight, bound in (
-        (model.get_layer("s_depthwise").kernel, 1 / 3),
-        (model.get_layer("s_pointwise").kernel, 0.1),
-        (model.get_layer("c").kernel, 0.1),
-        (model.get_layer("c").bias, 0.1),
-        (model.get_layer("d").kernel, 0.1),
-    ):
-        assert 0.85 * bound < np.abs(weight.numpy()).max() <= bound
-
-
-def test_new_codewords_and_scales_are_the_released_codes():
-    layer = Encoding()
-    layer.build((None, None, None, 512))
-    assert 0.0077 < np.abs(layer.codewords.numpy()).max() <= 0.0078125
-    assert layer.codewords.shape == (32, 512)
-    assert -1 <= layer.scale.numpy().min() < layer.scale.numpy().max() <= 0
+def test_lateral_features_need_maps_of_one_size():
+    lateral = Encoding(lateral=True)
+    assert FastFCNConfig(upsampler="none", head=lateral).backbone_output_stride == 8
+    for options in ({}, {"upsampler": "none", "output_stride": 32}):
+        with pytest.raises(ValueError, match=r"^head\.lateral must be false unless conv3, conv4"):
+            FastFCNConfig(head=lateral, **options)

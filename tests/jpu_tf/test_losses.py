@@ -1,14 +1,16 @@
 """The semantic encoding loss."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.training.losses import masked_cross_entropy
+from deeplab_tf.training.losses import CrossEntropy
+from jpu_tf.heads import Encoding
 from jpu_tf.losses import class_presence_loss
-from jpu_tf.model import FastFCN
+from jpu_tf.model import FastFCNConfig
 
 
 def _softplus(x):
@@ -45,16 +47,14 @@ def test_weighted_sum_is_the_released_codes(shared_dir):
         "se_logits": tf.constant(arrays["losses/se_pred"]),
     }
 
-    def pixel_loss(label, logits):
-        return masked_cross_entropy(label, logits, ignore_label=-1)
-
+    pixel_loss = functools.partial(CrossEntropy(), ignore_label=-1)
     for name, options in (
         ("se0.2_aux0.2", {}),
         ("se_only_w0.2", {"aux_weight": 0.0}),
-        ("aux_only_w0.4", {"aux_weight": 0.4, "se_weight": 0.0}),
+        ("aux_only_w0.4", {"aux_weight": 0.4, "head": Encoding(se_weight=0.0)}),
     ):
         total = 0.0
-        for output, (loss_fn, weight) in FastFCN(**options).losses(pixel_loss).items():
+        for output, (loss_fn, weight) in FastFCNConfig(**options).losses(pixel_loss).items():
             value, count = loss_fn(label, outputs[output])
             total += weight * value / count
         np.testing.assert_allclose(total, expected[name], rtol=1e-6)

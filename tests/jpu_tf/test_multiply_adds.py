@@ -3,8 +3,7 @@ import pytest
 
 from deeplab_tf.layers.multiply_adds import multiply_adds
 from jpu_tf.heads import HEADS
-from jpu_tf.heads.encoding import Encoding
-from jpu_tf.model import FastFCN
+from jpu_tf.layers import Encoding
 from jpu_tf.upsamplers import UPSAMPLERS
 
 
@@ -16,14 +15,8 @@ def test_an_encoding_layer_multiplies_every_pixel_with_every_codeword_twice():
 
 @pytest.mark.parametrize("upsampler", UPSAMPLERS)
 @pytest.mark.parametrize("head", HEADS)
-def test_every_network_can_be_counted(upsampler, head):
-    config = FastFCN(
-        backbone="resnet_tiny",
-        upsampler=upsampler,
-        upsampler_channels=64,
-        head=head,
-        head_channels=8,
-    )
+def test_every_network_can_be_counted(upsampler, head, tiny):
+    config = tiny(backbone="resnet_tiny", upsampler=upsampler, head=head)
     trained = config.build(4, auxiliary=True)
     model = keras.Model(trained.input, trained.output["logits"])
     logits, everything = (multiply_adds(network, (64, 96)) for network in (model, trained))

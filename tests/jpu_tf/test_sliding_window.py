@@ -1,3 +1,6 @@
+"""FastFCN's evaluation through windows, and the model that exports use instead."""
+
+import dataclasses
 import json
 
 import keras
@@ -5,11 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.recipe.options import EvalConfig
-from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.evaluation.evaluate import evaluate
-from deeplab_tf.evaluation.whole_image import Predictor, make_predictor
-from jpu_tf.sliding_window import SlidingWindowPredictor, resize_scores, size_at
+from deeplab_tf.layers import SegmentationModel
+from deeplab_tf.recipe.dataset_spec import DatasetSpec
+from deeplab_tf.recipe.parts import Eval
+from jpu_tf.sliding_window import (
+    SlidingWindow,
+    at_trained_sizes,
+    resize_scores,
+    size_at,
+    window_starts,
+)
 
 MEAN, STDDEV = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 CASES = [
@@ -41,22 +50,20 @@ class LinearInColorAndPlace(keras.layers.Layer):
 
 @pytest.fixture(scope="module")
 def released(shared_dir):
-    """(cases by key, arrays, a predictor) of the released evaluator's runs."""
+    """(cases by key, arrays, sizes, the model) of the released evaluator's runs."""
     directory = shared_dir / "reference" / "fastfcn"
     description = json.loads((directory / "extras_multieval.json").read_text())
     arrays = np.load(directory / "extras_multieval.npz")
     image = keras.Input((None, None, 3))
     model = keras.Model(image, LinearInColorAndPlace(arrays["W"])(image))
-    predictor = SlidingWindowPredictor(
-        model, base_size=description["base_size"], crop_size=description["crop_size"]
-    )
-    return {case["key"]: case for case in description["cases"]}, arrays, predictor
+    sizes = SlidingWindow(long_side=description["base_size"], window_size=description["crop_size"])
+    return {case["key"]: case for case in description["cases"]}, arrays, sizes, model
 
 
 @pytest.mark.parametrize("key", CASES)
 def test_scores_equal_those_of_the_released_evaluator(released, key):
     """It normalizes first, then resizes and pads; here the model normalizes."""
-    cases, arrays, predictor = released
+    cases, arrays, sizes, model = released
     assert set(cases) == set(CASES)
     case = cases[key]
     height, width = case["H"], case["W"]
@@ -70,7 +77,8 @@ def test_scores_equal_those_of_the_released_evaluator(released, key):
         axis=-1,
     )
     image = image.clip(0, 255).astype(np.uint8)
-    scores = predictor.scores(image, scales=case["scales"], flip=case["flip"]).numpy()
+    predict = sizes.replace(scales=tuple(case["scales"]), flip=case["flip"])
+    scores = predict.predictor(model).scores(image).numpy()
     sampled = scores[arrays[f"{key}/rows"]][:, arrays[f"{key}/cols"]]
     np.testing.assert_allclose(sampled, arrays[f"{key}/scores"], rtol=5e-6)  # of float32
     assert scores.sum() == pytest.approx(case["score_sum"], rel=2e-6)
@@ -103,7 +111,7 @@ def channels_model(factor: float = 1 / 100) -> keras.Model:
     return keras.Model(image, keras.layers.Rescaling(factor)(image))
 
 
-def right_neighbour_model() -> keras.Model:
+def right_neighbor_model() -> keras.Model:
     """Logits: the (r, g, b) of the pixel to the right; 0 right of the window."""
     image = keras.Input((None, None, 3))
     layer = keras.layers.Conv2D(3, 3, padding="same", use_bias=False)
@@ -114,12 +122,17 @@ def right_neighbour_model() -> keras.Model:
     return model
 
 
+def _predictor(model, long_side, window_size, **options):
+    predict = SlidingWindow(long_side=long_side, window_size=window_size, **options)
+    return predict.predictor(model)
+
+
 @pytest.mark.parametrize(
     ("side", "starts"),
     [(1, [0]), (480, [0]), (481, [0, 320]), (800, [0, 320]), (801, [0, 320, 640])],
 )
-def test_windows_are_two_thirds_of_a_crop_apart(side, starts):
-    assert SlidingWindowPredictor(channels_model()).starts(side) == starts
+def test_windows_are_two_thirds_of_their_side_apart(side, starts):
+    assert window_starts(side, 480) == starts
 
 
 @pytest.mark.parametrize(
@@ -135,7 +148,7 @@ def test_a_side_never_vanishes():
 
 
 def test_windows_are_averaged_where_they_overlap():
-    predictor = SlidingWindowPredictor(column_model(), base_size=10, crop_size=6)
+    predictor = _predictor(column_model(), 10, 6)
     scores = predictor.scores(np.zeros((1, 10, 3)))[0, :, 0]
     once = np.exp(np.arange(6.0))
     expected = [*once[:4], (once[4] + once[0]) / 2, (once[5] + once[1]) / 2, *once[2:]]
@@ -143,41 +156,41 @@ def test_windows_are_averaged_where_they_overlap():
 
 
 def test_what_is_beyond_the_image_is_black():
-    predictor = SlidingWindowPredictor(right_neighbour_model(), base_size=3, crop_size=6)
+    predictor = _predictor(right_neighbor_model(), 3, 6)
     scores = predictor.scores(np.ones((2, 3, 3)))[..., 0]
     np.testing.assert_allclose(np.log(scores), [[1, 1, 0]] * 2)
 
 
 def test_logits_of_the_flipped_window_are_added_before_the_exponential():
-    predictor = SlidingWindowPredictor(column_model(), base_size=4, crop_size=4)
-    scores = predictor.scores(np.zeros((1, 4, 3)), flip=True)
+    predictor = _predictor(column_model(), 4, 4, flip=True)
+    scores = predictor.scores(np.zeros((1, 4, 3)))
     np.testing.assert_allclose(np.log(scores[0, :, 0]), [3, 3, 3, 3])
 
 
 def test_scores_are_summed_over_scales():
     image = np.full((3, 5, 3), 200)
-    predictor = SlidingWindowPredictor(channels_model(), base_size=8, crop_size=6)
-    scores = predictor.scores(image, scales=(0.5, 1.0, 2.0))
+    predictor = _predictor(channels_model(), 8, 6, scales=(0.5, 1.0, 2.0))
+    scores = predictor.scores(image)
     assert scores.dtype == "float64"
     np.testing.assert_allclose(scores, np.full((3, 5, 3), 3 * np.exp(2.0)), rtol=1e-6)
 
 
-def test_scores_that_float32_cannot_hold_are_told_apart():
+def test_scores_that_float32_cannot_hold_are_compared():
     image = np.array([[[200, 201, 199], [20, 19, 21]]])
-    predictor = SlidingWindowPredictor(channels_model(1.0), base_size=2, crop_size=4)
-    np.testing.assert_array_equal(predictor.label_map(image), [[1, 2]])
-    np.testing.assert_array_equal(predictor.label_map(image, flip=True), [[1, 2]])
+    for flip in (False, True):
+        predictor = _predictor(channels_model(1.0), 2, 4, flip=flip)
+        np.testing.assert_array_equal(predictor.label_map(image), [[1, 2]])
 
 
 @pytest.mark.parametrize("value", [800.0, -800.0, float("nan")])
 def test_scores_beyond_float64_are_an_error(value):
-    predictor = SlidingWindowPredictor(channels_model(1.0), base_size=2, crop_size=4)
+    predictor = _predictor(channels_model(1.0), 2, 4)
     with pytest.raises(FloatingPointError, match="exponentials of the model's logits"):
         predictor.label_map(np.full((1, 2, 3), value))
 
 
 @pytest.mark.parametrize("size", [(5, 7), (2, 9), (1, 1)])
-def test_scores_are_resized_as_tensorflow_resizes_with_corners_on_corners(size):
+def test_scores_are_resized_as_tensorflow_resizes_with_align_corners(size):
     scores = np.random.default_rng(0).random((3, 4, 2))
     expected = tf.raw_ops.ResizeBilinear(
         images=scores[None].astype(np.float32), size=size, align_corners=True
@@ -194,31 +207,39 @@ def test_every_size_scale_and_flip_use_one_trace():
             return image / 100
 
     image = keras.Input((None, None, 3))
-    predictor = SlidingWindowPredictor(
-        keras.Model(image, Counting()(image)), base_size=8, crop_size=6
-    )
+    model = keras.Model(image, Counting()(image))
+    predictor = _predictor(model, 8, 6, scales=(1.0, 1.5), flip=True)
     traces.clear()
     for size in ((3, 4), (9, 5)):
-        predictor.label_map(np.zeros((*size, 3)), scales=(1, 1.5), flip=True)
+        predictor.label_map(np.zeros((*size, 3)))
     assert traces == [(1, 6, 6, 3)] * 2  # the window and the flipped one
 
 
-def test_images_and_scales_are_checked():
-    predictor = SlidingWindowPredictor(channels_model(), base_size=8, crop_size=6)
+def test_images_are_checked():
+    predictor = _predictor(channels_model(), 8, 6)
     with pytest.raises(ValueError, match=r"image must be \[H, W, 3\]"):
         predictor.scores(np.zeros((1, 4, 5, 3)))
-    with pytest.raises(ValueError, match="scales must be one or more positive"):
-        predictor.scores(np.zeros((4, 5, 3)), scales=())
 
 
-def test_the_protocol_is_chosen_by_configuration():
-    sliding = EvalConfig(protocol="sliding_window", base_size=10, crop_size=6)
-    predictor = make_predictor(channels_model(), sliding)
-    assert (predictor.base_size, predictor.crop_size) == (10, 6)
-    assert isinstance(make_predictor(channels_model(), EvalConfig()), Predictor)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": ()}, "scales must be one or more"),
+        ({"scales": (1.0, 0.0)}, "scales must be above 0"),
+        ({"long_side": 0}, "long_side must be at least 1"),
+        ({"window_size": 0}, "window_size must be at least 1"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        SlidingWindow(**options)
 
 
-def test_an_evaluation_follows_the_protocol():
+def test_a_run_that_resumes_may_change_every_option():
+    assert all(f.metadata["may_change"] for f in dataclasses.fields(SlidingWindow))
+
+
+def test_an_evaluation_goes_through_windows():
     spec = DatasetSpec(
         name="two",
         class_names=("right", "left"),
@@ -229,9 +250,44 @@ def test_an_evaluation_follows_the_protocol():
     image, label = np.zeros((1, 10, 3), np.uint8), np.zeros((1, 10), np.int32)
     examples = tf.data.Dataset.from_tensors({"image": image, "label": label, "name": "it"})
     model = column_model(4.5)
-    whole = evaluate(model, examples, spec, EvalConfig())
-    np.testing.assert_array_equal(whole.confusion.matrix, [[5, 5], [0, 0]])
-    # Columns 4 and 5 are the first two of the second window too, and only its last gets past 4.5.
-    sliding = EvalConfig(protocol="sliding_window", base_size=10, crop_size=6)
-    result = evaluate(model, examples, spec, sliding)
-    np.testing.assert_array_equal(result.confusion.matrix, [[1, 9], [0, 0]])
+    whole = evaluate(model, examples, spec, Eval())
+    np.testing.assert_array_equal(whole.matrix, [[5, 5], [0, 0]])
+    # Columns 4 and 5 are the first two of the second window too, and only its last exceeds 4.5.
+    predict = SlidingWindow(long_side=10, window_size=6)
+    result = evaluate(model, examples, spec, Eval(), predict=predict)
+    np.testing.assert_array_equal(result.matrix, [[1, 9], [0, 0]])
+
+
+def test_an_export_resizes_images_to_the_next_size_of_the_crops_remainder_and_logits_back():
+    sizes = []
+
+    class Seen(keras.layers.Layer):
+        def call(self, image):
+            sizes.append(tuple(image.shape[1:3]))
+            return image / 100
+
+    image = keras.Input((None, None, 3))
+    seeing = keras.Model(image, Seen()(image))
+    model = SlidingWindow(window_size=33).export_model(seeing)
+    for size in ((33, 65), (34, 64), (2, 129)):
+        photo = np.stack([*np.mgrid[: size[0], : size[1]], np.full(size, 7)], -1).astype(np.float32)
+        logits = model(photo[None])[0]
+        np.testing.assert_allclose(logits, photo / 100, atol=1e-5)  # linear, so nothing is lost
+    assert sizes[-3:] == [(33, 65), (65, 65), (33, 129)]
+    assert model.compute_output_shape((1, 40, 50, 3)) == (1, 40, 50, 3)
+
+
+def test_a_model_at_trained_sizes_keeps_weights_and_classes(tiny):
+    spec = DatasetSpec(
+        name="three",
+        class_names=("a", "b", "c"),
+        ignore_label=255,
+        palette=((0, 0, 0), (255, 0, 0), (0, 255, 0)),
+        splits={},
+    )
+    model = tiny().build(3)
+    model.dataset_spec = spec
+    resizing = at_trained_sizes(model, 48)
+    assert isinstance(resizing, SegmentationModel)
+    assert resizing.dataset_spec == spec
+    assert {id(w) for w in resizing.weights} == {id(w) for w in model.weights}

@@ -1,4 +1,4 @@
-"""FastFCN in the training loop: replicas, and a run by its protocol from start to end."""
+"""FastFCN in the training loop: replicas, and a whole run as in its recipes."""
 
 import csv
 import functools
@@ -9,42 +9,46 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf.training import loop as training
-from deeplab_tf.training.checkpoints import load_model
-from deeplab_tf.recipe.options import DataConfig, EvalConfig, Recipe, TrainConfig
-from deeplab_tf.data.datasets import shapes
-from deeplab_tf.training.losses import masked_cross_entropy
-from deeplab_tf.training.optimizers import Momentum, decayed_weights, learning_rate_factors
+from deeplab_tf.data.augment import RandomCrop, RandomFlip
+from deeplab_tf.data.datasets import Folder, shapes
+from deeplab_tf.recipe.parts import Recipe, Train
+from deeplab_tf.training.loop import train
+from deeplab_tf.training.losses import CrossEntropy
+from deeplab_tf.training.optimizers import SGD
+from deeplab_tf.training.schedules import Poly
+from deeplab_tf.training.step import train_step
+from deeplab_tf.training.strategy import make_strategy
 from deeplab_tf.weights import fit_weights, weights_by_name
-from jpu_tf.model import FastFCN
+from deeplab_tf.zoo import load_model
+from jpu_tf.augment import RandomBlur, RandomShortSide
+from jpu_tf.heads import Encoding
+from jpu_tf.model import FastFCNConfig
+from jpu_tf.sliding_window import SlidingWindow
+from jpu_tf.upsamplers import JPU
 
-_MODEL = FastFCN(
-    backbone="resnet_deep_stem_tiny", upsampler_channels=8, head_channels=8, dropout=0.0
+_MODEL = FastFCNConfig(
+    backbone="resnet_deep_stem_tiny",
+    upsampler=JPU(channels=8),
+    head=Encoding(channels=8, dropout=0.0),
 )
 _NEW = (("aux_", 10.0), ("head_", 10.0), ("jpu_", 10.0))
 
 
 def _step(devices, batch, weights):
     """(results, weights and statistics) after a step over `devices`."""
-    strategy = training.make_strategy(devices)
+    strategy = make_strategy(devices)
     with strategy.scope():
         model = _MODEL.build(3, auxiliary=True)
-        optimizer = Momentum(model.trainable_variables, 0.9)
+        optimizer = SGD(weight_decay=1e-2, decay_on="all", lr_multipliers=_NEW).build(model)
     fit_weights(model, weights)
-    pixel_loss = functools.partial(masked_cross_entropy, ignore_label=255)
-    options = {
-        "learning_rate": tf.constant(0.01),
-        "factors": learning_rate_factors(model, _NEW),
-        "decayed": decayed_weights(model, "all"),
-        "weight_decay": 1e-2,
-    }
+    pixel_loss = functools.partial(CrossEntropy(), ignore_label=255)
 
     @tf.function
     def step(batch):
         results = strategy.run(
-            training.train_step,
+            train_step,
             args=(model, optimizer, _MODEL.losses(pixel_loss), batch),
-            kwargs=options,
+            kwargs={"learning_rate": tf.constant(0.01)},
         )
         return tf.nest.map_structure(lambda r: strategy.experimental_local_results(r)[0], results)
 
@@ -89,41 +93,39 @@ def photos(tmp_path):
     return tmp_path
 
 
-def test_a_run_by_the_protocol_ends_with_the_network_alone_and_its_weights(photos, tmp_path):
+def test_a_run_ends_with_the_network_alone_and_its_weights(photos, tmp_path):
     recipe = Recipe(
         model=_MODEL,
-        data=DataConfig(
-            dataset="folder",
+        dataset=Folder(
             images_dir=str(photos / "train" / "images"),
             labels_dir=str(photos / "train" / "labels"),
             val_images_dir=str(photos / "val" / "images"),
             val_labels_dir=str(photos / "val" / "labels"),
             class_names_file=str(photos / "classes.txt"),
-            augmentations=("random_flip", "random_short_side", "random_crop", "random_blur"),
-            base_size=64,
-            crop_size=48,
-            batch_size=2,
-            pad_color=0.0,
         ),
-        train=TrainConfig(
-            steps=2, lr_multipliers=_NEW, weight_decay_on="all", log_every=1, eval_every=2
+        augment=(
+            RandomFlip(),
+            RandomShortSide(short_side=64),
+            RandomCrop(size=48, pad_color=0.0),
+            RandomBlur(),
         ),
-        eval=EvalConfig(protocol="sliding_window", base_size=72, crop_size=48),
+        optimizer=SGD(lr_multipliers=_NEW, decay_on="all"),
+        schedule=Poly(),
+        loss=CrossEntropy(),
+        train=Train(steps=2, batch_size=2, log_every=1, eval_every=2),
+        predict=SlidingWindow(long_side=72, window_size=48),
     )
     workdir = tmp_path / "run"
-    model = training.train(recipe, workdir=str(workdir), say=lambda line: None)
-    loaded = load_model(str(workdir), {"fastfcn": FastFCN}, checkpoint="last")
+    model = train(recipe, workdir=str(workdir), print_fn=lambda line: None)
+    loaded = load_model(str(workdir), checkpoint="last")
     image = np.full((1, 48, 48, 3), 90.0, np.float32)
     np.testing.assert_array_equal(model(image, training=False), loaded(image, training=False))
     assert not [name for name in weights_by_name(model) if name.startswith("aux_")]
-    for_training = [
-        load_model(str(workdir), {"fastfcn": FastFCN}, checkpoint="last", auxiliary=True)
-        for _ in range(2)
-    ]
+    for_training = [load_model(str(workdir), checkpoint="last", auxiliary=True) for _ in range(2)]
     aux = [weights_by_name(found)["aux_logits/kernel"].numpy() for found in for_training]
-    np.testing.assert_array_equal(*aux)  # read, not made anew
+    np.testing.assert_array_equal(*aux)  # read, not randomly initialized
     with open(workdir / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {"loss", "loss_logits", "loss_aux_logits", "loss_se_logits"} < rows[0].keys()
     assert 0 <= float(rows[-1]["val_mean_iou"]) <= 1
-    assert training.train(recipe, workdir=str(workdir), say=lambda line: None) is not None
+    assert train(recipe, workdir=str(workdir), print_fn=lambda line: None) is not None

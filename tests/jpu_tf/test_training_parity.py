@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.training import loop as training
-from deeplab_tf.training.losses import masked_cross_entropy
-from deeplab_tf.evaluation.metrics import ConfusionMatrix
-from deeplab_tf.training.optimizers import (
-    Momentum,
-    decayed_weights,
-    learning_rate_factors,
-    poly_learning_rate,
-)
+from deeplab_tf.evaluation.metrics import ConfusionMatrix, mean_iou, pixel_accuracy
+from deeplab_tf.recipe.parts import Eval
+from deeplab_tf.training.losses import CrossEntropy
+from deeplab_tf.training.optimizers import SGD
+from deeplab_tf.training.schedules import Poly
+from deeplab_tf.training.step import train_step
 from deeplab_tf.weights import weights_by_name
 from jpu_tf import weights
+from jpu_tf.heads import PSP, Encoding
 from jpu_tf.losses import class_presence_loss
-from jpu_tf.model import FastFCN
+from jpu_tf.model import FastFCNConfig
+from jpu_tf.upsamplers import JPU, NoUpsampling
 
 _IGNORE = -1
 _WEIGHT_DECAY = 1e-4
+_SCORING = Eval(absent_classes="zero")
 _MEAN, _STDDEV = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 
@@ -42,18 +42,20 @@ def test_metrics_equal_the_released_codes(small):
     for i in range(len(expected["batches"])):
         label_map = arrays[f"metrics/logits{i}"].argmax(-1)
         confusion.update(arrays[f"metrics/target{i}"], label_map)
-    assert confusion.pixel_accuracy() == pytest.approx(expected["accumulated_pixAcc"])
-    assert confusion.mean_iou(absent="zero") == pytest.approx(expected["accumulated_mIoU"])
+    accuracy, iou = (score(confusion.matrix, _SCORING) for score in (pixel_accuracy, mean_iou))
+    assert accuracy == pytest.approx(expected["accumulated_pixAcc"])
+    assert iou == pytest.approx(expected["accumulated_mIoU"])
 
 
 def test_the_papers_60_classes_are_59_and_a_background_that_counts_0():
     """Tab. 3 against Sec. 4.3: nobody labels or predicts the background."""
     label, label_map = np.divmod(np.arange(59 * 59) * 7 % (59 * 59), 59)
-    confusion = {classes: ConfusionMatrix(classes, 255) for classes in (59, 60)}
-    for classes, matrix in confusion.items():
-        matrix.update(label + classes - 59, np.maximum(label, label_map) + classes - 59)
-    mean_iou = {classes: matrix.mean_iou(absent="zero") for classes, matrix in confusion.items()}
-    assert mean_iou[60] == pytest.approx(mean_iou[59] * 59 / 60)
+    scores = {}
+    for classes in (59, 60):
+        confusion = ConfusionMatrix(classes, 255)
+        confusion.update(label + classes - 59, np.maximum(label, label_map) + classes - 59)
+        scores[classes] = mean_iou(confusion.matrix, _SCORING)
+    assert scores[60] == pytest.approx(scores[59] * 59 / 60)
     assert round(54.03 * 59 / 60, 2) == 53.13
 
 
@@ -66,8 +68,8 @@ def test_losses_equal_the_released_codes(small):
         total, count = loss(label, tf.constant(arrays[f"losses/{name}"]), **options)
         return float(total / count)
 
-    main = mean(masked_cross_entropy, "logits", ignore_label=_IGNORE)
-    aux = mean(masked_cross_entropy, "aux_logits", ignore_label=_IGNORE)
+    main = mean(CrossEntropy(), "logits", ignore_label=_IGNORE)
+    aux = mean(CrossEntropy(), "aux_logits", ignore_label=_IGNORE)
     presence = mean(class_presence_loss, "se_pred")
     assert main == pytest.approx(expected["ce_main"], rel=1e-6)
     assert aux == pytest.approx(expected["ce_aux"], rel=1e-6)
@@ -88,11 +90,10 @@ def test_rates_equal_the_released_codes(small, run, base_lr, epochs, iterations)
     rows = small[0]["lr"][run]
     assert len(rows) >= 4
     for epoch, iteration, backbone, *others in rows:
-        rate = poly_learning_rate(
+        rate = Poly(base_lr=base_lr, power=0.9)(
             epoch * iterations + iteration,
-            base_lr=base_lr,
             total_steps=epochs * iterations,
-            power=0.9,
+            steps_per_epoch=iterations,
         )
         assert rate == pytest.approx(backbone, rel=1e-12)
         assert others == pytest.approx([10 * rate] * 3, rel=1e-12)
@@ -132,16 +133,19 @@ def _image(model, pixels):
 
 @pytest.mark.slow  # three steps of a ResNet-50 in float64
 @pytest.mark.parametrize(
-    ("run", "options"),
+    ("run", "parts"),
     [
-        ("train_encnet_resnet50_jpu", {"upsampler": "jpu", "head": "encoding"}),
+        (
+            "train_encnet_resnet50_jpu",
+            {"upsampler": JPU(), "head": Encoding(dropout=0.0)},
+        ),
         (
             "train_psp_resnet50_dilated",
-            {"upsampler": "none", "head": "psp", "aux_weight": 0.4},
+            {"upsampler": NoUpsampling(), "head": PSP(dropout=0.0), "aux_weight": 0.4},
         ),
     ],
 )
-def test_three_steps_equal_the_released_codes(shared_dir, float64, run, options):
+def test_three_steps_equal_the_released_codes(shared_dir, float64, run, parts):
     directory = shared_dir / "reference" / "fastfcn"
     expected = json.loads((directory / "extras_train.json").read_text())[run]
     arrays = np.load(directory / "extras_train.npz")
@@ -150,10 +154,10 @@ def test_three_steps_equal_the_released_codes(shared_dir, float64, run, options)
     rule = importlib.util.module_from_spec(rule_file)
     rule_file.loader.exec_module(rule)
 
-    config = FastFCN(backbone="resnet50_deep_stem", dropout=0.0, **options)
+    config = FastFCNConfig(backbone="resnet50_deep_stem", **parts)
     model = config.build(59, (*stored[f"{run}/image"].shape[1:3], 3), auxiliary=True)
     by_name = weights_by_name(model)
-    released = {name: weights.released_name(name, config.head) for name in by_name}
+    released = {name: weights.released_name(name, config.head.kind) for name in by_name}
     start = {}
     for name, weight in by_name.items():
         shape = _released_layout(weight.numpy(), name).shape
@@ -168,26 +172,26 @@ def test_three_steps_equal_the_released_codes(shared_dir, float64, run, options)
                 compared.add(key)
                 yield found[key.removeprefix(f"{run}/{what}/")], value
 
-    optimizer = Momentum(model.trainable_variables, momentum=0.9)
-    prefixes = ["head_", "aux_"] + ["jpu_"] * (config.upsampler == "jpu")
-    factors = learning_rate_factors(model, [(prefix, 10.0) for prefix in prefixes])
-    pixel_loss = functools.partial(masked_cross_entropy, ignore_label=_IGNORE)
+    optimizer = SGD(
+        momentum=0.9,
+        weight_decay=_WEIGHT_DECAY,
+        decay_on="all",
+        lr_multipliers=[(p, 10.0) for p in ("head_", "aux_", *config.upsampler.prefixes)],
+    ).build(model)
+    pixel_loss = functools.partial(CrossEntropy(), ignore_label=_IGNORE)
     batch = {
         "image": tf.constant(_image(model, stored[f"{run}/image"])),
         "label": tf.constant(stored[f"{run}/target"], tf.int32),
     }
     for i, step in enumerate(expected["steps"]):
-        rate = poly_learning_rate(i, base_lr=0.001, total_steps=10, power=0.9)
+        rate = Poly(base_lr=0.001, power=0.9)(i, total_steps=10, steps_per_epoch=10)
         assert rate == pytest.approx(step["lr_backbone"], rel=1e-12)
-        result = training.train_step(
+        result = train_step(
             model,
             optimizer,
             config.losses(pixel_loss),
             batch,
             learning_rate=tf.constant(rate, tf.float64),
-            factors=factors,
-            decayed=decayed_weights(model, "all"),
-            weight_decay=_WEIGHT_DECAY,
         )
         assert float(result["loss"]) == pytest.approx(step["loss"], rel=1e-12)
         if i > 0:

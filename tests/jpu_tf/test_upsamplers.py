@@ -1,4 +1,4 @@
-"""What JPU rests on (FastFCN Sec. 3.3.1 and 3.3.2), and that it is built as described."""
+"""What JPU rests on (FastFCN Sec. 3.3.1 and 3.3.2), and what every upsampler gives."""
 
 import keras
 import numpy as np
@@ -6,8 +6,8 @@ import pytest
 
 from deeplab_tf.backbones import Features
 from deeplab_tf.layers import NormConfig, conv
-from jpu_tf.upsamplers import UPSAMPLERS
-from jpu_tf.upsamplers.jpu import joint_pyramid_upsampling
+from deeplab_tf.weights import weights_by_name
+from jpu_tf.upsamplers import FPN, JPU, JPUX, UPSAMPLERS, Bilinear, NoUpsampling
 
 NORM = NormConfig(momentum=0.9, epsilon=1e-5)
 
@@ -85,20 +85,40 @@ def _features():
     return Features(low_level_features=conv3, conv2=conv3, conv3=conv3, conv4=conv4, conv5=conv5)
 
 
+def _model(upsampler):
+    features = _features()
+    inputs = [features.conv3, features.conv4, features.conv5]
+    return keras.Model(inputs, upsampler.build(features, norm=NORM))
+
+
+@pytest.mark.parametrize("kind", UPSAMPLERS)
+def test_an_upsampler_gives_the_size_of_conv3_from_its_output_stride(kind, small):
+    upsampler = small(UPSAMPLERS[kind])
+    model = _model(upsampler)
+    dilates = upsampler.output_strides[0] == 8
+    assert model.output.shape[1:3] == ((5, 5) if dilates else (17, 17))
+    prefixes = {name.split("_")[0] + "_" for name in weights_by_name(model)}
+    assert prefixes == set(upsampler.prefixes)
+    assert upsampler.head_kernel_size in (1, 3)
+
+
 @pytest.mark.parametrize(
-    ("name", "channels"),
-    [("none", 10), ("bilinear", 10), ("fpn", 64), ("jpu", 4 * 64), ("jpu_x", 4 * 64)],
+    ("upsampler", "channels"),
+    [
+        (NoUpsampling(), 10),
+        (Bilinear(), 10),
+        (FPN(channels=64), 64),
+        (JPU(channels=64), 4 * 64),
+        (JPU(channels=64, final_conv=True), 64),
+        (JPUX(channels=64), 4 * 64),
+    ],
 )
-def test_upsamplers_give_the_size_of_conv3(name, channels):
-    output = UPSAMPLERS[name].build(_features(), channels=64, norm=NORM)
-    size = 5 if name == "none" else 17
-    assert output.shape == (None, size, size, channels)
+def test_channels_of_the_upsampled_features(upsampler, channels):
+    assert _model(upsampler).output.shape[-1] == channels
 
 
 def test_jpu_joins_from_coarse_to_fine_and_has_no_activation_inside_its_branches():
-    features = _features()
-    inputs = [features.conv3, features.conv4, features.conv5]
-    model = keras.Model(inputs, joint_pyramid_upsampling(features, channels=4, norm=NORM))
+    model = _model(JPU(channels=4))
     joined = model.get_layer("jpu_concat").input
     assert [t is model.get_layer(n).output for t, n in zip(
         joined, ("jpu_conv5_resize", "jpu_conv4_resize", "jpu_conv3_relu"), strict=True
@@ -109,16 +129,16 @@ def test_jpu_joins_from_coarse_to_fine_and_has_no_activation_inside_its_branches
         assert model.get_layer(f"jpu_branch{i}_pointwise").input is before
 
 
-def test_jpus_final_convolution_reduces_the_branches():
-    output = joint_pyramid_upsampling(_features(), channels=4, final_conv=True, norm=NORM)
-    assert output.shape == (None, 17, 17, 4)
+def test_jpu_x_needs_whole_groups():
+    with pytest.raises(ValueError, match="channels must be a multiple of 64.*got 96"):
+        JPUX(channels=96)
 
 
 def test_bilinear_aligns_corners():
     conv5 = np.arange(4.0, dtype=np.float32).reshape(1, 2, 2, 1)
     features = _features()
     features = features._replace(conv3=keras.Input((5, 5, 1)), conv5=keras.Input((2, 2, 1)))
-    output = UPSAMPLERS["bilinear"].build(features, channels=0, norm=NORM)
+    output = Bilinear().build(features, norm=NORM)
     model = keras.Model([features.conv3, features.conv5], output)
     output = model([np.zeros((1, 5, 5, 1), np.float32), conv5])
     rows, columns = np.mgrid[0:5, 0:5] / 4

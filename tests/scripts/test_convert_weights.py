@@ -1,6 +1,5 @@
 """convert_weights.py, as a user starts it, and the workdir that it leaves."""
 
-import json
 import os
 import pathlib
 import subprocess
@@ -8,16 +7,24 @@ import sys
 
 import numpy as np
 import pytest
+import weight_files
 
-from deeplab_tf.training import checkpoints
-from deeplab_tf.data import RAW_DATASETS
-from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf import zoo
+from deeplab_tf.data.datasets import Folder, Release
+from deeplab_tf.data.datasets.release import RELEASES
+from deeplab_tf.evaluation.whole_image import WholeImage
+from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.released import RELEASED
+from deeplab_tf.training.workdir import load_spec
 from deeplab_tf.weights import deeplab_tf1, weights_by_name
+from jpu_tf.model import FastFCNConfig
+from jpu_tf.sliding_window import SlidingWindow
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 ADE20K = "mobilenetv2_ade20k_train"
-pytestmark = pytest.mark.slow  # processes that import TensorFlow
+SMALL = DeepLabV3PlusConfig(
+    backbone="mobilenet_v2_dm035", atrous_rates=(), decoder=False, separable=False
+)
 
 
 def convert(*flags: str) -> subprocess.CompletedProcess:
@@ -26,77 +33,116 @@ def convert(*flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
 
-def released_name(name: str) -> str:
-    layer, kind = name.split("/")
-    scope = deeplab_tf1._scope(layer.removesuffix("_bn")).replace("@", "MobilenetV2")
-    if layer.endswith("_bn"):
-        return f"{scope}/BatchNorm/{kind}"
-    if kind == "bias":
-        return f"{scope}/biases"
-    return f"{scope}/{'depthwise_weights' if 'depthwise' in layer else 'weights'}"
-
-
 @pytest.fixture(scope="module")
-def file(tmp_path_factory) -> tuple[str, dict[str, np.ndarray]]:
+def ade20k_file(tmp_path_factory):
     """A file as the model zoo's MobileNetV2 for ADE20K, and its weights by our names."""
     model = RELEASED[ADE20K].model.build(RELEASED[ADE20K].num_classes)
     arrays = {name: weight.numpy() for name, weight in weights_by_name(model).items()}
+    released = {deeplab_tf1.released_name(n, "MobilenetV2"): a for n, a in arrays.items()}
     path = tmp_path_factory.mktemp("released") / "ade20k.npz"
-    np.savez(path, **{released_name(name): array for name, array in arrays.items()})
-    return f"--input={path}", arrays
+    return f"--input={weight_files.write_npz(path, released)}", arrays
 
 
-def test_a_released_checkpoint_is_ready_to_be_evaluated(file, tmp_path):
-    flag, arrays = file
-    done = convert(
-        flag, "--source=deeplab_tf1_npz", f"--released={ADE20K}", f"--output={tmp_path}/run"
-    )
+@pytest.mark.slow  # a process that imports TensorFlow, like those below
+def test_a_released_checkpoint_is_ready_to_be_evaluated(ade20k_file, tmp_path):
+    flag, arrays = ade20k_file
+    done = convert(flag, f"--released={ADE20K}", f"--output={tmp_path}/run")
     assert done.returncode == 0, done.stderr
     assert "the logit of class 0" in done.stdout
-    spec = checkpoints.load_spec(f"{tmp_path}/run")
-    assert spec.class_names == RAW_DATASETS["ade20k"].class_names
-    recipe = checkpoints.load_recipe(f"{tmp_path}/run", {DeepLabV3Plus.kind: DeepLabV3Plus})
-    assert recipe.data.dataset == "ade20k" and recipe.eval.output_stride == 16
+    spec = load_spec(f"{tmp_path}/run")
+    assert spec.class_names == RELEASES["ade20k"].class_names
+    recipe = zoo.load_recipe(f"{tmp_path}/run")
+    assert recipe.dataset == Release(name="ade20k")
+    assert recipe.predict == WholeImage(output_stride=16)
     assert recipe.expected_mean_iou == 32.04
-    model = checkpoints.load_model(f"{tmp_path}/run", {DeepLabV3Plus.kind: DeepLabV3Plus})
+    model = zoo.load_model(f"{tmp_path}/run")
     for name, weight in weights_by_name(model).items():
         expected = arrays[name][..., 1:] if name.startswith("logits/") else arrays[name]
         np.testing.assert_array_equal(weight.numpy(), expected)
 
 
-def test_another_checkpoint_than_it_says_is_refused_and_nothing_written(file, tmp_path):
-    flags = [file[0], "--source=deeplab_tf1_npz", f"--output={tmp_path}/run"]
+@pytest.mark.slow
+def test_another_checkpoint_than_named_is_refused_as_what_it_is(ade20k_file, tmp_path):
+    flags = [ade20k_file[0], f"--output={tmp_path}/run"]
     wrong = convert(*flags, "--released=xception65_ade20k_train")
     assert wrong.returncode == 1 and "Traceback" not in wrong.stderr
-    assert "must be xception65_ade20k_train: backbone='xception65'" in wrong.stderr
-    assert "it has backbone='mobilenet_v2'" in wrong.stderr
+    assert "must be xception65_ade20k_train, deeplabv3plus(backbone='xception65'" in wrong.stderr
+    assert "it is deeplabv3plus(backbone='mobilenet_v2'" in wrong.stderr
+    assert "It may be mobilenetv2_ade20k_train. Give its own name" in wrong.stderr
     classes = convert(*flags, "--dataset=voc2012")
     assert "voc2012 has 21 classes; the network has 151" in classes.stderr
     assert not os.path.exists(f"{tmp_path}/run")
 
 
-def test_fastfcns_checkpoint_keeps_what_trains_it(tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch, which writes the file, is not installed")
-    from jpu_tf.model import FastFCN
-    from jpu_tf.weights import released_name as fastfcn_name
-
-    model = FastFCN(head="psp").build(59, auxiliary=True)
-    state_dict = {}
-    for name, weight in weights_by_name(model).items():
-        array = weight.numpy()
-        if name.endswith("/kernel"):
-            array = array.transpose((2, 3, 0, 1) if "_depthwise/" in name else (3, 2, 0, 1))
-        state_dict[f"module.{fastfcn_name(name, 'psp')}"] = torch.tensor(array.copy())
-    torch.save({"epoch": 1, "state_dict": state_dict}, tmp_path / "best.pth.tar")
-    done = convert(
-        "--source=fastfcn", f"--input={tmp_path}/best.pth.tar", f"--output={tmp_path}/run"
-    )
+@pytest.mark.slow
+def test_classes_of_ones_own_are_named_by_a_file(tmp_path):
+    path = weight_files.write_npz(tmp_path / "own.npz", weight_files.deeplab_arrays(SMALL.build(3)))
+    (tmp_path / "names.txt").write_bytes("\ufeffsky\r\n\r\n sea \r\nland\r\n".encode())
+    flags = [f"--class_names_file={tmp_path}/names.txt", f"--output={tmp_path}/run"]
+    done = convert(f"--input={path}", *flags)
     assert done.returncode == 0, done.stderr
-    assert "head='psp'" in done.stdout and "taken for those of pascal_context" in done.stdout
-    tree = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    assert tree["eval"]["protocol"] == "sliding_window"
-    found = checkpoints.load_model(f"{tmp_path}/run", {FastFCN.kind: FastFCN})
-    image = np.random.default_rng(0).integers(0, 256, (1, 65, 65, 3)).astype(np.float32)
-    expected = model(image, training=False)["logits"]
-    np.testing.assert_array_equal(found(image, training=False), expected)
-    assert tree["model"]["aux_weight"] > 0
+    assert "recognized deeplabv3plus(backbone='mobilenet_v2_dm035'" in done.stdout
+    spec = load_spec(f"{tmp_path}/run")
+    assert (spec.name, spec.class_names) == ("own", ("sky", "sea", "land"))
+    assert zoo.load_recipe(f"{tmp_path}/run").dataset == Folder()
+
+
+@pytest.mark.slow
+def test_fastfcns_checkpoint_keeps_what_trains_it(tmp_path):
+    model = FastFCNConfig(head="psp").build(59, auxiliary=True)
+    arrays = weight_files.fastfcn_arrays(model, "psp")
+    arrays = {f"module.{name}": array for name, array in arrays.items()}
+    path = weight_files.write_torch(tmp_path / "best.pth.tar", arrays)
+    done = convert(f"--input={path}", f"--output={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    assert "head=psp" in done.stdout and "taken for those of pascal_context" in done.stdout
+    recipe = zoo.load_recipe(f"{tmp_path}/run")
+    assert recipe.predict == SlidingWindow() and recipe.model.aux_weight > 0
+    found = zoo.load_model(f"{tmp_path}/run", auxiliary=True)
+    for name, weight in weights_by_name(found).items():
+        expected = weight_files.small_values(tuple(weight.shape), name)
+        np.testing.assert_array_equal(weight.numpy(), expected)
+
+
+NOT_THERE = "--input=/nowhere/model.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--input, --output must be given"),
+        ([NOT_THERE, "--output={}/run"], "no checkpoint of that name (no /nowhere/model.ckpt.ind"),
+        (
+            [NOT_THERE, "--output={}/run", "--released=xception65_cityscapes_trainfine"],
+            "download.tensorflow.org/models/deeplabv3_cityscapes_train_2018_02_06.tar.gz; download",
+        ),
+        (["--input={}/notes.npz", "--output={}/run"], "notes.npz is not a file of weights"),
+        (["--input={}/notes.npz", "--output={}"], "is not empty; choose another --output"),
+        (
+            ["--input={}/notes.npz", "--output={}/run", "--released=xception65_ade20k_trian"],
+            "unknown released checkpoint 'xception65_ade20k_trian'",
+        ),
+        (
+            ["--input={}/notes.npz", "--output={}/run", "--dataset=voc"],
+            "Did you mean 'voc2012'?",
+        ),
+        (
+            ["--input={}/notes.npz", "--output={}/run", "--class_names_file={}/twice.txt"],
+            "twice.txt must name each class once; got ['sky'] twice",
+        ),
+        (["--input={}/notes.npz", "--output={}/run", "--num_classes=1000000000"], "num_classes"),
+    ],
+)
+def test_a_mistake_is_named_before_tensorflow_is_imported(tmp_path, flags, message):
+    (tmp_path / "notes.npz").write_text("my notes")
+    (tmp_path / "twice.txt").write_text("sky\nsea\nsky\n")
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", str(ROOT / "scripts" / "convert_weights.py")]
+        + [flag.format(tmp_path) for flag in flags],
+        capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert message in done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "deeplab_tf.weights" in imported and not imported & {"tensorflow", "keras"}
+    assert not os.path.exists(tmp_path / "run")

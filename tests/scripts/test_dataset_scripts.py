@@ -1,4 +1,4 @@
-"""The scripts that deal with datasets, as a user starts them."""
+"""The scripts for datasets, as a user starts them."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 def run(script: str, *flags: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # JAX sets it, where something imported it
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # JAX sets it when it is imported
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
 
@@ -31,11 +31,38 @@ def folder(tmp_path) -> list[str]:
             Image.fromarray(picture).save(tmp_path / kind / f"{i}.png")
     (tmp_path / "classes.txt").write_text("ground\ntree\n")
     return [
-        "--data.dataset=folder",
-        f"--data.images_dir={tmp_path / 'images'}",
-        f"--data.labels_dir={tmp_path / 'labels'}",
-        f"--data.class_names_file={tmp_path / 'classes.txt'}",
+        "--dataset=folder",
+        f"--dataset.images_dir={tmp_path / 'images'}",
+        f"--dataset.labels_dir={tmp_path / 'labels'}",
+        f"--dataset.class_names_file={tmp_path / 'classes.txt'}",
     ]
+
+
+@pytest.mark.parametrize("script", ["check_dataset", "prepare_dataset"])
+def test_a_dataset_must_be_chosen(script):
+    done = run(script, "--data_dir=data")
+    assert done.returncode == 1
+    known = "folder, shapes, release, tfds"
+    assert done.stderr == f"error: --dataset is missing; it must be one of {known}.\n"
+
+
+@pytest.mark.parametrize("script", ["check_dataset", "prepare_dataset"])
+def test_help_lists_the_kinds_and_their_options(script):
+    done = run(script, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "release  A dataset from an official release" in done.stdout
+    assert "--dataset.images_dir=text or none" in done.stdout
+
+
+def test_wrong_flags_are_one_line():
+    for flags, message in {
+        ("--dataset=shapes", "--dataset.name=x"): "--dataset.name does not apply to dataset shapes",
+        ("--dataset=release", "--dataset.name=voc"): "--dataset.name must be one of ade20k, camvid",
+        ("--dataset=shapes", "--dataset.num_examples=3"): "--dataset.num_examples must be at least",
+    }.items():
+        done = run("check_dataset", *flags)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow  # processes that import TensorFlow
@@ -54,14 +81,14 @@ def test_check_passes_a_good_folder_and_fails_a_bad_one(folder, tmp_path):
 
 @pytest.mark.slow  # processes that import TensorFlow
 def test_missing_folder_is_one_line(folder, tmp_path):
-    done = run("check_dataset", *folder, f"--data.images_dir={tmp_path / 'none'}")
+    done = run("check_dataset", *folder, f"--dataset.images_dir={tmp_path / 'none'}")
     assert done.returncode == 1
     assert done.stderr == f"error: there is no directory {tmp_path / 'none'}.\n"
 
 
 @pytest.mark.slow  # processes that import TensorFlow
 def test_prepare_writes_the_dataset_and_samples_once(tmp_path):
-    flags = ["--data.dataset=shapes", "--data.num_examples=8", f"--data_dir={tmp_path / 'data'}"]
+    flags = ["--dataset=shapes", "--dataset.num_examples=8", f"--data_dir={tmp_path / 'data'}"]
     first = run("prepare_dataset", *flags, f"--samples={tmp_path / 'samples'}", "--num_samples=1")
     assert first.returncode == 0, first.stderr
     assert "shapes is ready: train 8, val 2; background, ellipse" in first.stdout
@@ -85,7 +112,8 @@ def test_prepare_shows_progress_and_what_is_still_missing(tmp_path):
             (tmp_path / "raw" / folder).mkdir(parents=True)
             Image.fromarray(picture).save(tmp_path / "raw" / folder / "a.png")
     flags = [
-        "--data.dataset=camvid",
+        "--dataset=release",
+        "--dataset.name=camvid",
         f"--raw_dir={tmp_path / 'raw'}",
         f"--data_dir={tmp_path / 'data'}",
     ]
@@ -98,4 +126,4 @@ def test_prepare_shows_progress_and_what_is_still_missing(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "preparing camvid train" in done.stderr
     assert "camvid is ready: train 1, val 1, trainval 2; sky, building" in done.stdout
-    assert "without 'test': it is not prepared. Get these files" in done.stdout
+    assert "without 'test': it is not prepared. Download these files" in done.stdout

@@ -1,5 +1,6 @@
 """The scripts that read a trained model, as a user starts them."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,10 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.training import checkpoints
-from deeplab_tf.recipe.options import DataConfig, EvalConfig, Recipe, TrainConfig
+from deeplab_tf.data.datasets.folder import Folder
+from deeplab_tf.evaluation.whole_image import WholeImage
+from deeplab_tf.export import EXPORTERS
+from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
-from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.recipe.parts import Eval, Recipe, Train
+from deeplab_tf.training.checkpoints import Checkpointer
+from deeplab_tf.training.losses import CrossEntropy
+from deeplab_tf.training.optimizers import SGD
+from deeplab_tf.training.schedules import Poly
+from deeplab_tf.training.workdir import save_recipe, save_spec
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -24,9 +32,39 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
 
+def write_run(place: pathlib.Path, name: str, **changes) -> None:
+    """The workdir of a network with random weights."""
+    recipe = Recipe(
+        model=DeepLabV3PlusConfig(backbone="mobilenet_v2_tiny", atrous_rates=(1,), aspp_channels=8),
+        dataset=Folder(
+            images_dir=str(place / "images"),
+            labels_dir=str(place / "labels"),
+            class_names_file=str(place / "classes.txt"),
+            val_fraction=0.34,
+        ),
+        augment=(),
+        optimizer=SGD(),
+        schedule=Poly(),
+        loss=CrossEntropy(),
+        train=Train(steps=1),
+        predict=WholeImage(),
+    )
+    spec = DatasetSpec(
+        name="folder",
+        class_names=("ground", "tree", "car"),
+        ignore_label=255,
+        palette=bit_palette(3),
+        splits={"train": 2, "val": 1},
+    )
+    workdir = str(place / name)
+    save_recipe(workdir, dataclasses.replace(recipe, **changes))
+    save_spec(workdir, spec)
+    Checkpointer(workdir, recipe.model.build(3)).save(1)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> pathlib.Path:
-    """Photos of two sizes with labels, and the workdir of a network with random weights."""
+    """Photos of three sizes with labels, and a workdir."""
     place = tmp_path_factory.mktemp("place")
     random = np.random.default_rng(0)
     for name, (height, width) in {"a": (40, 56), "b": (33, 65), "c": (48, 32)}.items():
@@ -37,29 +75,7 @@ def place(tmp_path_factory) -> pathlib.Path:
             (place / folder).mkdir(exist_ok=True)
             Image.fromarray(picture).save(place / folder / f"{name}.png")
     (place / "classes.txt").write_text("ground\ntree\ncar\n")
-    recipe = Recipe(
-        model=DeepLabV3Plus(backbone="mobilenet_v2_tiny", atrous_rates=(1,), aspp_channels=8),
-        data=DataConfig(
-            dataset="folder",
-            images_dir=str(place / "images"),
-            labels_dir=str(place / "labels"),
-            class_names_file=str(place / "classes.txt"),
-            val_fraction=0.34,
-        ),
-        train=TrainConfig(steps=1),
-        eval=EvalConfig(),
-    )
-    spec = DatasetSpec(
-        name="folder",
-        class_names=("ground", "tree", "car"),
-        ignore_label=255,
-        palette=bit_palette(3),
-        splits={"train": 2, "val": 1},
-    )
-    workdir = str(place / "run")
-    checkpoints.save_recipe(workdir, recipe)
-    checkpoints.save_spec(workdir, spec)
-    checkpoints.Checkpointer(workdir, recipe.model.build(3)).save(1)
+    write_run(place, "run")
     return place
 
 
@@ -69,7 +85,7 @@ def test_an_export_predicts_what_the_workdir_predicts_and_a_bad_image_is_named(p
     assert exported.returncode == 0, exported.stderr
     again = run("export", f"--workdir={place}/run", f"--output={tmp_path}/model")
     assert again.returncode == 1
-    assert "must be empty or not there" in again.stderr and "Traceback" not in again.stderr
+    assert "must be empty or absent" in again.stderr and "Traceback" not in again.stderr
 
     (tmp_path / "bad.jpg").write_text("no picture")
     from_workdir = run(
@@ -106,13 +122,13 @@ def test_an_export_predicts_what_the_workdir_predicts_and_a_bad_image_is_named(p
 
 @pytest.mark.slow  # a process that imports TensorFlow
 def test_evaluate_prints_the_table_and_writes_the_scores(place):
-    done = run("evaluate", f"--workdir={place}/run", "--eval.flip=true")
+    done = run("evaluate", f"--workdir={place}/run", "--predict.flip=true")
     assert done.returncode == 0, done.stderr
     for word in ("ground", "tree", "car", "mean IoU", "pixel accuracy"):
         assert word in done.stdout
     scores = json.loads((place / "run" / "evaluation.json").read_text())
     assert 1 <= scores["num_examples"] <= 2
-    assert scores["eval"]["flip"] is True
+    assert scores["predict"]["kind"] == "whole_image" and scores["predict"]["flip"] is True
     assert 0 <= scores["mean_iou"] <= 1
 
 
@@ -120,19 +136,92 @@ def test_evaluate_prints_the_table_and_writes_the_scores(place):
     ("script", "flags", "message"),
     [
         ("evaluate", [], "--workdir"),
+        ("evaluate", ["--eval.scales=1"], "Unknown command line flag 'eval.scales'"),
+        ("evaluate", ["--predict.output_stride=3"], "expected 8|16|32; got '3'"),
         ("export", ["--workdir=x"], "--output"),
         ("predict", ["--output=x", "--images=y"], "one of --workdir and --saved_model"),
         ("predict", ["--workdir=x", "--output=x", "--images=nowhere/*.jpg"], "no images at"),
     ],
 )
-def test_what_is_missing_is_said_before_tensorflow_is_imported(script, flags, message):
+def test_wrong_flags_are_refused_before_tensorflow_is_imported(script, flags, message):
     done = run(script, *flags)
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_export_formats_of_the_flag_are_the_exporters():
-    from deeplab_tf.export import EXPORTERS
-
     done = run("export", "--help")
     assert f"--format: <{'|'.join(EXPORTERS)}>" in done.stdout
+
+
+@pytest.mark.slow  # three processes that import TensorFlow
+def test_what_does_not_fit_is_refused_in_one_line(place, tmp_path):
+    other = tmp_path / "classes.txt"
+    other.write_text("ground\ntree\nboat\n")
+    (tmp_path / "model").mkdir()
+    for script, flags, message in (
+        (
+            "evaluate",
+            [f"--dataset.class_names_file={other}"],
+            "trained on the classes ground, tree, car",
+        ),
+        (
+            "evaluate",
+            ["--eval.excluded_classes=9"],
+            "excluded_classes must be among the classes 0..2",
+        ),
+        (
+            "predict",
+            [f"--images={place}/images", f"--output={tmp_path}/out", "--predict.pad_size=33,33"],
+            "at most pad_size, 33x33 pixels; got 40x56. Set --predict.pad_size to a larger",
+        ),
+    ):
+        done = run(script, f"--workdir={place}/run", *flags)
+        assert done.returncode == 1
+        assert message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow  # a process that imports TensorFlow
+def test_predict_flags_do_not_apply_to_a_saved_model(place, tmp_path):
+    flags = [f"--images={place}/images", f"--output={tmp_path}/out", "--predict.flip=true"]
+    done = run("predict", f"--saved_model={tmp_path}", *flags)
+    assert done.returncode == 1
+    assert "use --workdir for --predict flags" in done.stderr
+
+
+@pytest.mark.slow  # two processes that import TensorFlow
+def test_the_score_of_a_test_server_is_explained(place):
+    write_run(place, "published", eval=Eval(split="test"), expected_mean_iou=87.8)
+    done = run("evaluate", f"--workdir={place}/published")
+    assert done.returncode == 1
+    for part in ("87.80 is from the test server", "not public", "--eval.split=val scores 'val'"):
+        assert part in done.stderr
+    done = run("evaluate", f"--workdir={place}/published", "--eval.split=val")
+    assert done.returncode == 0, done.stderr
+    assert "the recipe's source states a mean IoU of 87.80 on test" in done.stdout
+
+
+def test_only_a_test_split_without_labels_is_that_of_a_test_server():
+    code = """
+import types, numpy as np, evaluate
+def dataset(label):
+    example = {"label": types.SimpleNamespace(numpy=lambda: np.full((2, 2), label))}
+    source = types.SimpleNamespace(read=lambda index: example)
+    spec = types.SimpleNamespace(name="voc2012", ignore_label=255)
+    return types.SimpleNamespace(spec=spec, sources={"test": source}, source=lambda split: source)
+recipe = types.SimpleNamespace(expected_mean_iou=80.0, eval=types.SimpleNamespace(split="test"))
+evaluate._source(recipe, dataset(1))
+print("labels")
+recipe.expected_mean_iou = None
+evaluate._source(recipe, dataset(255))
+print("unpublished")
+recipe.expected_mean_iou = 80.0
+evaluate._source(recipe, dataset(255))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "scripts")])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stderr.splitlines()[-1].startswith(
+        "ValueError: the published mean IoU of 80.00 is from the test server of voc2012"
+    )
+    assert done.stdout.split() == ["labels", "unpublished"]

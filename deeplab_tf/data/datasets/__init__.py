@@ -1,0 +1,18 @@
+"""The kinds of the `dataset` part of a recipe."""
+
+from __future__ import annotations
+
+from deeplab_tf.data.datasets.folder import Folder
+from deeplab_tf.data.datasets.release import Release
+from deeplab_tf.data.datasets.shapes import Shapes
+from deeplab_tf.data.datasets.tfds_catalog import TfdsCatalog
+from deeplab_tf.recipe.options import Options
+
+__all__ = ["DATASETS"]
+
+DATASETS: dict[str, type[Options]] = {
+    "folder": Folder,
+    "shapes": Shapes,
+    "release": Release,
+    "tfds": TfdsCatalog,
+}

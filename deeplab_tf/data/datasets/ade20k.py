@@ -1,4 +1,4 @@
-"""ADE20K as the scene parsing benchmark of 150 classes has it (Zhou et al. 2017)."""
+"""ADE20K in the form of the scene parsing benchmark, 150 classes (Zhou et al. 2017)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 
 import numpy as np
 
-from deeplab_tf.data.release import labels as raw_labels
-from deeplab_tf.data.release.builder import IGNORE_LABEL, RawExample
-from deeplab_tf.data.release.dataset import Part, RawDataset
-from deeplab_tf.data.release.archives import Archive, RawFiles, by_stem, paired
+from deeplab_tf.data.release.archives import Archive, ReleaseFiles, by_stem, paired
+from deeplab_tf.data.release.dataset import Part, ReleasedDataset
+from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample
+from deeplab_tf.data.release.labels import read_png
 
-# The first of the names that objectInfo150.txt of the release has for each class.
+# The first name that objectInfo150.txt of the release gives each class.
 CLASS_NAMES = tuple(
     (
         "wall;building;sky;floor;tree;ceiling;road;bed;windowpane;grass;cabinet;sidewalk;person;"
@@ -30,7 +30,7 @@ CLASS_NAMES = tuple(
         "clock;flag"
     ).split(";")
 )
-# Six hexadecimal digits a class. cited: Zhou et al. 2017, color150.mat of the benchmark's code.
+# Six hexadecimal digits per class. cited: Zhou et al. 2017, color150.mat of the benchmark's code.
 _COLORS = bytes.fromhex(
     "787878b4787806e6e650323204c8037878508c8c8ccc05ffe6e6e604fa07e005ffebff0796053d787846"
     "08ff33ff06528fff8cccff04ff3307cc46030066c83de6faff06330b66ffff0747ff09e00907e6dcdcdc"
@@ -44,7 +44,7 @@ _COLORS = bytes.fromhex(
     "ff007afff5000abed4d6ff0000ccff1400ffffff000099ff0029ff00ffcc2900ff29ff00ad00ff00f5ff"
     "4700ff7a00ff00ffb8005cffb8ff000085ffffd60019c2c266ff005c00ff"
 )
-# 0 is everything else, which is not scored. code: FastFCN and the benchmark's.
+# 0 is everything else, which is not scored. code: FastFCN's and the benchmark's.
 _STORED = {0: IGNORE_LABEL, **{index + 1: index for index in range(len(CLASS_NAMES))}}
 _FOLDERS = {"train": "training", "val": "validation"}
 
@@ -62,26 +62,26 @@ _TEST = Archive(
 )
 
 
-def _list(raw: RawFiles, split: str) -> list[RawExample]:
-    folder = raw.folder(_TRAINVAL)
+def _list(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    folder = files.folder(_TRAINVAL)
     images = by_stem(os.path.join(folder, "images", _FOLDERS[split]), ".jpg")
     labels = by_stem(os.path.join(folder, "annotations", _FOLDERS[split]), ".png")
     return [
-        RawExample(name=stem, image=image, label=label, read_label=_read)
+        ReleasedExample(name=stem, image=image, label=label, read_label=_read)
         for stem, (image, label) in paired(images, labels).items()
     ]
 
 
-def _list_test(raw: RawFiles, split: str) -> list[RawExample]:
-    images = by_stem(os.path.join(raw.folder(_TEST), f"{split}ing"), ".jpg")
-    return [RawExample(name=stem, image=image) for stem, image in images.items()]
+def _list_test(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    images = by_stem(os.path.join(files.folder(_TEST), f"{split}ing"), ".jpg")
+    return [ReleasedExample(name=stem, image=image) for stem, image in images.items()]
 
 
-def _read(example: RawExample) -> np.ndarray:
-    return raw_labels.read_png(example.label, _STORED)
+def _read(example: ReleasedExample) -> np.ndarray:
+    return read_png(example.label, _STORED)
 
 
-DATASET = RawDataset(
+DATASET = ReleasedDataset(
     name="ade20k",
     class_names=CLASS_NAMES,
     palette=tuple(tuple(_COLORS[3 * index : 3 * index + 3]) for index in range(len(CLASS_NAMES))),

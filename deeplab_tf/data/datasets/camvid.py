@@ -1,7 +1,7 @@
 """CamVid (Brostow et al. 2008), the 11 classes at 360x480 of SegNet (Badrinarayanan et al. 2017).
 
-Labels are numbers 0..10 and 11 for void, in `train/` and `trainannot/` as SegNet's tutorial
-distributes them, or in `train/images/` and `train/labels/`.
+Labels are the numbers 0..10, and 11 for void. Images and labels are in `train/` and `trainannot/`,
+as SegNet's tutorial distributes them, or in `train/images/` and `train/labels/`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import os
 
 import numpy as np
 
-from deeplab_tf.data.release import labels as raw_labels
-from deeplab_tf.data.release.builder import IGNORE_LABEL, RawExample
-from deeplab_tf.data.release.dataset import Part, RawDataset
-from deeplab_tf.data.release.archives import Archive, RawFiles, by_stem, paired
+from deeplab_tf.data.release.archives import Archive, ReleaseFiles, by_stem, paired
+from deeplab_tf.data.release.dataset import Part, ReleasedDataset
+from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample
+from deeplab_tf.data.release.labels import read_png
 
-# name -> colour. cited: Badrinarayanan et al. 2017, SegNet's tutorial.
+# name -> color. cited: Badrinarayanan et al. 2017, SegNet's tutorial.
 CLASSES = {
     "sky": (128, 128, 128),
     "building": (128, 0, 0),
@@ -43,23 +43,23 @@ def _archive(split: str) -> Archive:
     )
 
 
-def _list(raw: RawFiles, split: str) -> list[RawExample]:
-    folder = raw.folder(_archive("test" if split == "test" else "train"))
+def _list(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    folder = files.folder(_archive("test" if split == "test" else "train"))
     images, labels = os.path.join(folder, split), os.path.join(folder, f"{split}annot")
     if not os.path.isdir(labels):
         images, labels = os.path.join(images, "images"), os.path.join(images, "labels")
     pairs = paired(by_stem(images, _IMAGE_ENDINGS), by_stem(labels, ".png"))
     return [
-        RawExample(name=stem, image=image, label=label, read_label=_read)
+        ReleasedExample(name=stem, image=image, label=label, read_label=_read)
         for stem, (image, label) in pairs.items()
     ]
 
 
-def _read(example: RawExample) -> np.ndarray:
-    return raw_labels.read_png(example.label, _STORED)
+def _read(example: ReleasedExample) -> np.ndarray:
+    return read_png(example.label, _STORED)
 
 
-DATASET = RawDataset(
+DATASET = ReleasedDataset(
     name="camvid",
     class_names=tuple(CLASSES),
     palette=tuple(CLASSES.values()),

@@ -6,12 +6,12 @@ import os
 
 import numpy as np
 
-from deeplab_tf.data.release import labels as raw_labels
-from deeplab_tf.data.release.builder import IGNORE_LABEL, RawExample
-from deeplab_tf.data.release.dataset import Part, RawDataset
-from deeplab_tf.data.release.archives import Archive, RawFiles, by_stem, paired
+from deeplab_tf.data.release.archives import Archive, ReleaseFiles, by_stem, paired
+from deeplab_tf.data.release.dataset import Part, ReleasedDataset
+from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample
+from deeplab_tf.data.release.labels import read_png, relabeled
 
-# name -> (number in the labelIds files, colour). cited: Cordts et al. 2016, its labels.py.
+# name -> (number in the labelIds files, color). cited: Cordts et al. 2016, its labels.py.
 CLASSES = {
     "road": (7, (128, 64, 128)),
     "sidewalk": (8, (244, 35, 232)),
@@ -34,7 +34,7 @@ CLASSES = {
     "bicycle": (33, (119, 11, 32)),
 }
 _NUM_LABELS = 34
-# Number in the files -> class. 255 is how a byte holds -1, the number of license plates.
+# Number in the files -> class. 255 is -1, the number of license plates, as a byte.
 CLASS_OF_NUMBER = {
     **dict.fromkeys([*range(_NUM_LABELS), 255], IGNORE_LABEL),
     **{number: index for index, (number, _) in enumerate(CLASSES.values())},
@@ -55,33 +55,35 @@ _LABELS = Archive(
 )
 
 
-def _list(raw: RawFiles, split: str) -> list[RawExample]:
-    images = by_stem(os.path.join(raw.folder(_IMAGES), "leftImg8bit", split), _IMAGE_END)
-    labels = by_stem(os.path.join(raw.folder(_LABELS), "gtFine", split), _LABEL_END)
+def _list(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    images = by_stem(os.path.join(files.folder(_IMAGES), "leftImg8bit", split), _IMAGE_END)
+    labels = by_stem(os.path.join(files.folder(_LABELS), "gtFine", split), _LABEL_END)
     return [
-        RawExample(name=os.path.basename(stem), image=image, label=label, read_label=_read)
+        ReleasedExample(name=os.path.basename(stem), image=image, label=label, read_label=_read)
         for stem, (image, label) in paired(images, labels).items()
     ]
 
 
-def _list_test(raw: RawFiles, split: str) -> list[RawExample]:
-    images = by_stem(os.path.join(raw.folder(_IMAGES), "leftImg8bit", split), _IMAGE_END)
-    return [RawExample(name=os.path.basename(stem), image=image) for stem, image in images.items()]
+def _list_test(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    images = by_stem(os.path.join(files.folder(_IMAGES), "leftImg8bit", split), _IMAGE_END)
+    return [
+        ReleasedExample(name=os.path.basename(stem), image=image) for stem, image in images.items()
+    ]
 
 
-def _read(example: RawExample) -> np.ndarray:
-    numbers = raw_labels.read_png(example.label, {number: number for number in CLASS_OF_NUMBER})
-    # 0..18 and void as 255: all of them are numbers of the release too, of other things.
+def _read(example: ReleasedExample) -> np.ndarray:
+    numbers = read_png(example.label, {number: number for number in CLASS_OF_NUMBER})
+    # 0..18 and 255 for void: all of these are labelIds too, but of other things.
     present = np.unique(numbers)
     if present[-1] == 255 and (present[:-1] < len(CLASSES)).all():
         raise ValueError(
-            f"{example.label} has the numbers of a labelTrainIds file; the official labelIds are"
-            " needed."
+            f"{example.label} has the numbers of a labelTrainIds file, and must have the official"
+            " labelIds."
         )
-    return raw_labels.relabeled(numbers, CLASS_OF_NUMBER)
+    return relabeled(numbers, CLASS_OF_NUMBER)
 
 
-DATASET = RawDataset(
+DATASET = ReleasedDataset(
     name="cityscapes",
     class_names=tuple(CLASSES),
     palette=tuple(color for _, color in CLASSES.values()),

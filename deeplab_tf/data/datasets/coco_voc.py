@@ -1,4 +1,4 @@
-"""COCO 2017 (Lin et al. 2014) with the 21 classes of PASCAL VOC, to train on before VOC itself."""
+"""COCO 2017 (Lin et al. 2014) with the 21 classes of PASCAL VOC, for training before VOC itself."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from deeplab_tf.data.datasets import voc2012
-from deeplab_tf.data.release.builder import IGNORE_LABEL, RawExample
-from deeplab_tf.data.release.dataset import Part, RawDataset
-from deeplab_tf.data.release.archives import Archive, RawFiles
+from deeplab_tf.data.release.archives import Archive, ReleaseFiles
+from deeplab_tf.data.release.dataset import Part, ReleasedDataset
+from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample
 
-# COCO's name of a class, where VOC has another.
+# VOC's name of a class -> COCO's, where they differ.
 _COCO_NAMES = {
     "aeroplane": "airplane",
     "diningtable": "dining table",
@@ -24,8 +24,8 @@ _COCO_NAMES = {
     "sofa": "couch",
     "tvmonitor": "tv",
 }
-# cited: Chen et al. 2017 (DeepLabv3), Sec. 4.3: images with annotated regions larger than this;
-# what shows none of VOC's classes is background.
+# cited: Chen et al. 2017 (DeepLabv3), Sec. 4.3: images with annotated regions larger than this are
+# kept; pixels of none of VOC's classes are background.
 MOST_PIXELS_LEFT_OUT = 1000
 
 
@@ -47,14 +47,14 @@ _ANNOTATIONS = Archive(
 )
 
 
-def _list(raw: RawFiles, split: str) -> list[RawExample]:
-    images = os.path.join(raw.folder(_IMAGES[split]), f"{split}2017")
-    file = os.path.join(raw.folder(_ANNOTATIONS), "annotations", f"instances_{split}2017.json")
+def _list(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    images = os.path.join(files.folder(_IMAGES[split]), f"{split}2017")
+    file = os.path.join(files.folder(_ANNOTATIONS), "annotations", f"instances_{split}2017.json")
     if not os.path.isfile(file):
         raise FileNotFoundError(f"there is no {file}, which belongs to the official release.")
     with open(file, encoding="utf-8") as opened:
         try:
-            # 450 MB of text, nearly all of it coordinates: packed as soon as they are read.
+            # 450 MB of text, most of it coordinates, which are packed as soon as they are read.
             tree = json.load(opened, object_hook=_packed)
             class_of = _classes(tree["categories"])
             regions: dict[int, list[dict]] = {image["id"]: [] for image in tree["images"]}
@@ -62,9 +62,9 @@ def _list(raw: RawFiles, split: str) -> list[RawExample]:
                 if annotation["category_id"] in class_of:
                     regions[annotation["image_id"]].append(annotation)
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file} is no complete COCO annotation: {error!r}") from error
+            raise ValueError(f"{file} is not a complete COCO annotation: {error!r}") from error
     return [
-        RawExample(
+        ReleasedExample(
             name=os.path.splitext(image["file_name"])[0],
             image=os.path.join(images, image["file_name"]),
             read_label=functools.partial(
@@ -83,14 +83,14 @@ def _packed(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _classes(categories: Sequence[Mapping[str, Any]]) -> dict[int, int]:
-    """Category id -> class of VOC, for those that VOC has."""
+    """Category id -> class of VOC, for the categories that VOC has."""
     ids = {category["name"]: category["id"] for category in categories}
     names = enumerate(voc2012.CLASS_NAMES)
     return {ids[_COCO_NAMES.get(name, name)]: index for index, name in names if index > 0}
 
 
 def _read(
-    example: RawExample,
+    example: ReleasedExample,
     *,
     image: Mapping[str, Any],
     regions: Sequence[Mapping[str, Any]],
@@ -114,19 +114,19 @@ def rasterize(
 ) -> np.ndarray:
     """Draws regions into a label.
 
-    Where regions of different classes overlap, nothing tells which one is in front: such pixels
-    are void. ours: DeepLab's code for COCO was not released.
+    Where regions of different classes overlap, the data does not say which one is in front: such
+    pixels are void. ours: DeepLab's code for COCO was not released.
 
     Args:
-      regions: (class, polygons as x0, y0, x1, y1 ... or a run length code) each.
-      height: of the label, pixels.
-      width: of the label, pixels.
+      regions: (class, polygons x0, y0, x1, y1, ... or a run length code) of each region.
+      height: height of the label, pixels.
+      width: width of the label, pixels.
 
     Returns:
       uint8 [height, width]; 0 where there is no region.
 
     Raises:
-      ValueError: a region is not of these forms, or not of this size.
+      ValueError: a region has neither of these forms, or is of another size.
     """
     label = np.zeros((height, width), np.uint8)
     for class_index, shape in regions:
@@ -143,12 +143,12 @@ def rasterize(
 
 
 def _polygon(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The pixels whose centres are inside; bool [height, width]."""
+    """The pixels whose centers are inside; bool [height, width]."""
     if len(polygon) < 6 or len(polygon) % 2 or not np.isfinite(polygon).all():
         raise ValueError(f"a polygon must have three or more corners; got {len(polygon)} numbers")
     x0, y0 = np.asarray(polygon, np.float64).reshape(-1, 2).T
     x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
-    # Each edge toggles the pixels right of it, in the rows whose centre line it crosses.
+    # Each edge toggles the pixels right of it, in the rows whose center line it crosses.
     toggles = np.zeros((height, width + 1), bool)
     first = np.clip(np.ceil(np.minimum(y0, y1) - 0.5), 0, height).astype(int)
     last = np.clip(np.ceil(np.maximum(y0, y1) - 0.5), 0, height).astype(int)
@@ -163,7 +163,7 @@ def _polygon(polygon: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _run_lengths(code: Mapping[str, Any], height: int, width: int) -> np.ndarray:
-    """COCO's code of a crowd: lengths of runs outside and inside in turn, down the columns."""
+    """COCO's code of a crowd: lengths of alternating runs outside and inside, down the columns."""
     counts = code["counts"]
     if not isinstance(counts, list):
         raise ValueError("a run length code must be a list of numbers; got a compressed one")
@@ -176,14 +176,14 @@ def _run_lengths(code: Mapping[str, Any], height: int, width: int) -> np.ndarray
     return inside.reshape((height, width), order="F")
 
 
-DATASET = RawDataset(
+DATASET = ReleasedDataset(
     name="coco_voc",
     class_names=voc2012.CLASS_NAMES,
     palette=voc2012.PALETTE,
     parts=(
         Part(
             name="instances2017",
-            # cited: Lin et al. 2014, release of 2017: images before the small ones are left out
+            # cited: Lin et al. 2014, release of 2017: all images, before some are left out
             splits={"train": 118287, "val": 5000},
             needs=((_IMAGES["train"],), (_IMAGES["val"],), (_ANNOTATIONS,)),
             list_examples=_list,

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf.recipe.options import DataConfig
+from deeplab_tf.data.datasets.without_release import WithoutRelease, read_class_names
 from deeplab_tf.data.decoding import decode_image, decode_label, label_from_bytes
+from deeplab_tf.data.release.archives import shortened
 from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset, bit_palette
 from deeplab_tf.recipe.files import read_lines
+from deeplab_tf.recipe.lazy import tf
+from deeplab_tf.recipe.options import option
 
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
-_MOST_NAMES = 20  # ours: names listed in a message before it says how many more there are
+# ours: names of folders that do not tell one dataset from another
+_GENERIC = ("", "image", "images", "img", "imgs", "train", "training")
+_NEXT_LINE = "\n  "
 
 _Pair = tuple[str, str]  # paths of image and label
 
@@ -31,7 +37,7 @@ class FolderSource:
           pairs: stem -> (path of the image, path of the label), one or more.
         """
         self._pairs = list(pairs.values())
-        # A row each of names, images, labels: made once, for it may be long.
+        # One row (name, image, label) per pair; there may be many, so they are converted once.
         self._table = tf.constant([[stem, *pair] for stem, pair in pairs.items()])
 
     def __len__(self) -> int:
@@ -53,62 +59,112 @@ class FolderSource:
         return f"{image} with {label}"
 
 
-def open_folder(data: DataConfig, data_dir: str | None) -> OpenDataset:
-    """Pairs images and labels by their paths below the two folders, without endings.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Folder(WithoutRelease):
+    """Your own images and labels, read where they are."""
 
-    'val' is data.val_images_dir with data.val_labels_dir; or else the stems that data.val_list
-    names; or else a share data.val_fraction, chosen by the stems' hashes, so that new photos do
-    not move old ones from one split to the other.
+    kind: ClassVar[str] = "folder"
 
-    Args:
-      data: says where the files are.
-      data_dir: not used; the files stay where they are.
-
-    Returns:
-      The dataset, with a split 'train' and, unless nothing is held out, 'val'.
-
-    Raises:
-      FileNotFoundError: a folder or list is not there, or has nothing in it.
-      ValueError: an image or label lacks its counterpart, or something in `data` does not fit.
-    """
-    del data_dir
-    if data.images_dir is None or data.labels_dir is None:
-        raise ValueError(
-            "the folder dataset needs --data.images_dir and --data.labels_dir;"
-            f" got {data.images_dir} and {data.labels_dir}."
-        )
-    pairs = _pairs(data.images_dir, data.labels_dir)
-    splits = {"train": pairs}
-    if (data.val_images_dir is None) != (data.val_labels_dir is None):
-        raise ValueError("give both or neither of --data.val_images_dir and --data.val_labels_dir.")
-    if data.val_images_dir is not None:
-        if data.val_list is not None:
-            raise ValueError("give --data.val_list or --data.val_images_dir, not both.")
-        splits["val"] = _pairs(data.val_images_dir, data.val_labels_dir)
-        _check_apart(pairs, splits["val"])
-    else:
-        chosen = _listed(data.val_list, pairs) if data.val_list else _hashed(data, pairs)
-        if chosen:
-            splits = {
-                "train": {stem: pair for stem, pair in pairs.items() if stem not in chosen},
-                "val": {stem: pair for stem, pair in pairs.items() if stem in chosen},
-            }
-    if not splits["train"]:
-        raise ValueError(
-            f"nothing is left to train on: all {len(pairs)} examples of {data.images_dir} are in"
-            " 'val'. Lower --data.val_fraction or shorten --data.val_list."
-        )
-    everything = [label for split in splits.values() for _, label in split.values()]
-    names = _class_names(data, everything)
-    spec = DatasetSpec(
-        name=os.path.basename(os.path.normpath(data.images_dir)),
-        class_names=names,
-        ignore_label=data.ignore_label,
-        palette=_palette(everything[0], len(names)),
-        splits={split: len(rows) for split, rows in splits.items()},
+    images_dir: str | None = option(None, "directory of JPEG or PNG images", may_change=True)
+    labels_dir: str | None = option(
+        None, "directory of PNG labels with the images' file stems", may_change=True
     )
-    sources = {split: FolderSource(rows) for split, rows in splits.items()}
-    return OpenDataset(spec=spec, sources=sources)
+    val_images_dir: str | None = option(
+        None, "images of 'val', if they are in a directory of their own", may_change=True
+    )
+    val_labels_dir: str | None = option(
+        None, "labels of 'val', if they are in a directory of their own", may_change=True
+    )
+    val_list: str | None = option(
+        None, "text file with the 'val' examples, one file stem per line", may_change=True
+    )
+    # ours
+    val_fraction: float = option(
+        0.2,
+        "share held out as 'val', unless val_images_dir or val_list is given",
+        minimum=0,
+        below=1,
+    )
+    class_names_file: str | None = option(
+        None,
+        "text file with one class name per line, in label order; without it the classes of a"
+        " folder are 0..largest label found",
+        may_change=True,
+    )
+    ignore_label: int = option(255, "label value of pixels without a class")
+
+    def open(self, data_dir: str | None = None) -> OpenDataset:
+        """Pairs images and labels by their paths below the two folders, without endings.
+
+        'val' is val_images_dir with val_labels_dir; or else the stems that val_list names; or else
+        a share val_fraction. The hashes of the stems choose that share, so new photos do not move
+        old ones from one split to the other.
+
+        The name of the dataset is the last folder in the path of images_dir that is not called
+        images, image, imgs, img, train or training: "streets" for streets/train/images.
+
+        Args:
+          data_dir: has no effect; the files stay where they are.
+
+        Returns:
+          The dataset, with a split 'train' and, unless nothing is held out, 'val'.
+
+        Raises:
+          FileNotFoundError: a folder or list does not exist or is empty.
+          ValueError: an image or label lacks its counterpart, or options do not fit.
+        """
+        if self.images_dir is None or self.labels_dir is None:
+            raise ValueError(
+                "the folder dataset needs --dataset.images_dir and --dataset.labels_dir;"
+                f" got {self.images_dir} and {self.labels_dir}."
+            )
+        splits = self._splits(_pairs(self.images_dir, self.labels_dir))
+        everything = [label for split in splits.values() for _, label in split.values()]
+        if self.class_names_file is not None:
+            names = read_class_names(self.class_names_file)
+        else:
+            names = _counted_classes(everything, self.ignore_label)
+        spec = DatasetSpec(
+            name=_dataset_name(self.images_dir),
+            class_names=names,
+            ignore_label=self.ignore_label,
+            palette=_palette(everything[0], len(names)),
+            splits={split: len(rows) for split, rows in splits.items()},
+        )
+        sources = {split: FolderSource(rows) for split, rows in splits.items()}
+        return OpenDataset(spec=spec, sources=sources)
+
+    def _splits(self, pairs: Mapping[str, _Pair]) -> dict[str, Mapping[str, _Pair]]:
+        if (self.val_images_dir is None) != (self.val_labels_dir is None):
+            raise ValueError(
+                "give both or neither of --dataset.val_images_dir and --dataset.val_labels_dir."
+            )
+        if self.val_images_dir is not None:
+            if self.val_list is not None:
+                raise ValueError("give --dataset.val_list or --dataset.val_images_dir, not both.")
+            val = _pairs(self.val_images_dir, self.val_labels_dir)
+            _check_apart(pairs, val)
+            return {"train": pairs, "val": val}
+        if self.val_list is not None:
+            chosen = _listed(self.val_list, pairs)
+        else:
+            chosen = _hashed(self.val_fraction, pairs)
+        if len(chosen) == len(pairs):
+            raise ValueError(
+                f"nothing is left to train on: all {len(pairs)} examples of {self.images_dir} are"
+                " in 'val'. Lower --dataset.val_fraction or shorten --dataset.val_list."
+            )
+        if not chosen:
+            return {"train": pairs}
+        return {
+            "train": {stem: pair for stem, pair in pairs.items() if stem not in chosen},
+            "val": {stem: pair for stem, pair in pairs.items() if stem in chosen},
+        }
+
+
+def _dataset_name(images_dir: str) -> str:
+    names = os.path.abspath(images_dir).split(os.sep)
+    return next((name for name in reversed(names) if name.lower() not in _GENERIC), "folder")
 
 
 def _pairs(images_dir: str, labels_dir: str) -> dict[str, _Pair]:
@@ -119,15 +175,15 @@ def _pairs(images_dir: str, labels_dir: str) -> dict[str, _Pair]:
     alone += [f"no image for {labels[s]}" for s in sorted(labels.keys() - images.keys())]
     if alone:
         raise ValueError(
-            f"each image ({', '.join(_IMAGE_ENDINGS)}) in {images_dir} must have a label of the"
-            f" same name with the ending .png in {labels_dir}, and the reverse:"
-            f"\n  {_shortened(alone, separator=chr(10) + '  ')}"
+            f"each image ({', '.join(_IMAGE_ENDINGS)}) in {images_dir} must have a label in"
+            f" {labels_dir} with the same name and the ending .png, and each label an image:"
+            f"\n  {shortened(alone, separator=_NEXT_LINE)}"
         )
     return {stem: (images[stem], labels[stem]) for stem in sorted(images)}
 
 
 def _files(directory: str, endings: tuple[str, ...]) -> dict[str, str]:
-    """Path below the directory without its ending -> whole path."""
+    """Path below the directory, without its ending -> whole path."""
     if not os.path.isdir(directory):
         raise FileNotFoundError(f"there is no directory {directory}.")
     found: dict[str, str] = {}
@@ -142,10 +198,10 @@ def _files(directory: str, endings: tuple[str, ...]) -> dict[str, str]:
             if ending.lower() not in endings or name.startswith("."):
                 continue
             if not _is_unicode(path):
-                raise ValueError(f"the name of {path!r} is no UTF-8; rename the file.")
+                raise ValueError(f"the name of {path!r} is not UTF-8; rename the file.")
             if stem in found:
                 raise ValueError(
-                    f"{found[stem]} and {path} have the same name but for the ending; remove one."
+                    f"{found[stem]} and {path} differ only in the ending; remove one of them."
                 )
             found[stem] = path
     if not found:
@@ -160,11 +216,11 @@ def _raise(error: OSError) -> None:
 def _check_no_loop(folder: str) -> None:
     inside = os.path.realpath(os.path.dirname(folder))
     if os.path.islink(folder) and f"{inside}/".startswith(f"{os.path.realpath(folder)}/"):
-        raise ValueError(f"{folder} is a link to a folder that it is in; remove it.")
+        raise ValueError(f"{folder} is a link to a folder that contains it; remove the link.")
 
 
 def _is_unicode(path: str) -> bool:
-    # What cannot be decoded is in the string as lone surrogates.
+    # Bytes that cannot be decoded are lone surrogates in the string.
     return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
@@ -173,68 +229,59 @@ def _check_apart(train: Mapping[str, _Pair], val: Mapping[str, _Pair]) -> None:
     shared = [image for image, _ in val.values() if os.path.realpath(image) in paths]
     if shared:
         raise ValueError(
-            "--data.val_images_dir must have no image that is in --data.images_dir too; got"
-            f" {_shortened(shared)}."
+            "--dataset.val_images_dir must have no image that is also in --dataset.images_dir; got"
+            f" {shortened(shared)}."
         )
 
 
 def _listed(path: str, pairs: Mapping[str, _Pair]) -> set[str]:
     if not os.path.exists(path):
-        raise FileNotFoundError(f"there is no file {path}; --data.val_list must name one.")
+        raise FileNotFoundError(f"there is no file {path}; --dataset.val_list must name one.")
     lines = read_lines(path)
     if not lines:
         raise ValueError(f"{path} must name one or more examples; it is empty.")
     stems = {line if line in pairs else os.path.splitext(line)[0] for line in lines}
     unknown = sorted(stems - pairs.keys())
     if unknown:
-        raise ValueError(f"{path} names examples that are not there: {_shortened(unknown)}.")
+        raise ValueError(f"{path} names examples that do not exist: {shortened(unknown)}.")
     return stems
 
 
-def _hashed(data: DataConfig, pairs: Mapping[str, _Pair]) -> set[str]:
-    if data.val_fraction == 0 or len(pairs) < 2:
+def _hashed(fraction: float, pairs: Mapping[str, _Pair]) -> set[str]:
+    if fraction == 0 or len(pairs) < 2:
         return set()
 
     def share(stem: str) -> float:
         return int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8]) / 2**64
 
-    # Of a few photos the hashes may choose none or all; either split needs one.
+    # Of a few photos the hashes may choose none or all; both splits need one.
     least, *others, _ = sorted(pairs, key=share)
-    return {least, *(stem for stem in others if share(stem) < data.val_fraction)}
+    return {least, *(stem for stem in others if share(stem) < fraction)}
 
 
-def _class_names(data: DataConfig, labels: Iterable[str]) -> tuple[str, ...]:
-    if data.class_names_file is not None:
-        if not os.path.exists(data.class_names_file):
-            raise FileNotFoundError(f"there is no file {data.class_names_file}.")
-        names = tuple(read_lines(data.class_names_file))
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise ValueError(
-                f"{data.class_names_file} must name two or more different classes, one a line;"
-                f" got {', '.join(names) or 'none'}."
-            )
-        return names
+def _counted_classes(labels: Iterable[str], ignore_label: int) -> tuple[str, ...]:
+    """Names for the classes 0..largest label value in the files."""
     found, unreadable = [], []
     for path in labels:
         try:
-            found.append((_largest_class(path, data.ignore_label), path))
+            found.append((_largest_class(path, ignore_label), path))
         except ValueError as error:
             unreadable.append(f"{path}: {error}")
     if unreadable:
         raise ValueError(
-            "the classes cannot be counted; labels that cannot be read:"
-            f"\n  {_shortened(sorted(unreadable), separator=chr(10) + '  ')}"
+            "the classes cannot be counted, because labels cannot be read:"
+            f"\n  {shortened(sorted(unreadable), separator=_NEXT_LINE)}"
         )
     largest, path = max(found)
     if largest > 255:
         raise ValueError(
-            f"{path} has the label value {largest}; where no --data.class_names_file names the"
-            " classes, values must be 0..255."
+            f"{path} has the label value {largest}; without --dataset.class_names_file, values"
+            " must be 0..255."
         )
     if largest < 1:
         raise ValueError(
             "the labels must show at least two classes; all of their pixels are 0 or"
-            f" {data.ignore_label}. Name the classes in --data.class_names_file if this is right."
+            f" {ignore_label}. If this is right, name the classes in --dataset.class_names_file."
         )
     return tuple(f"class_{i}" for i in range(largest + 1))
 
@@ -246,19 +293,13 @@ def _largest_class(path: str, ignore_label: int) -> int:
 
 
 def _palette(label: str, num_classes: int) -> tuple[Color, ...]:
-    """The labels' own colours, where they have a palette that tells the classes apart."""
+    """The labels' own colors, if they have a palette with a different color for each class."""
     try:
         with Image.open(label) as picture:
             channels = picture.getpalette() if picture.mode == "P" else None
-    except (OSError, SyntaxError):  # the check says so, beside all other faults
+    except (OSError, SyntaxError):  # the check reports it with all other faults
         channels = None
     colors = list(zip(*[iter(channels or ())] * 3, strict=True))[:num_classes]
     if len(set(colors)) == num_classes:
         return tuple(colors)
     return bit_palette(num_classes)
-
-
-def _shortened(names: list[str], separator: str = ", ") -> str:
-    more = len(names) - _MOST_NAMES
-    rest = [f"and {more} more"] if more > 0 else []
-    return separator.join(names[:_MOST_NAMES] + rest)

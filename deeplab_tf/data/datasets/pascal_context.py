@@ -1,4 +1,4 @@
-"""PASCAL-Context (Mottaghi et al. 2014): VOC 2010 with labels of everything that is seen."""
+"""PASCAL-Context (Mottaghi et al. 2014): VOC 2010 with a label of every pixel."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 
 import numpy as np
 
-from deeplab_tf.data.release import labels as raw_labels
-from deeplab_tf.data.release.builder import IGNORE_LABEL, RawExample
-from deeplab_tf.data.release.dataset import Part, RawDataset
-from deeplab_tf.data.release.archives import Archive, RawFiles, lines
+from deeplab_tf.data.release.archives import Archive, ReleaseFiles, lines
+from deeplab_tf.data.release.dataset import Part, ReleasedDataset
+from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample
+from deeplab_tf.data.release.labels import read_mat
 from deeplab_tf.recipe.dataset_spec import bit_palette
 
-# The number that each class has among the 459 of the label files. code: FastFCN's list.
+# Class -> its number among the 459 of the label files. code: FastFCN's list.
 CLASSES = {
     "aeroplane": 2,
     "bag": 9,
@@ -75,7 +75,7 @@ CLASSES = {
     "wood": 458,
 }
 _NUM_LABELS = 459
-# All other labels are background, which the 59 classes leave out. code: FastFCN, as EncNet.
+# All other labels are background, which is not among the 59 classes. code: FastFCN, as EncNet.
 _STORED = {
     **dict.fromkeys(range(_NUM_LABELS + 1), IGNORE_LABEL),
     **{number: index for index, number in enumerate(CLASSES.values())},
@@ -95,10 +95,10 @@ _LABELS = Archive(
 )
 
 
-def _list(raw: RawFiles, split: str) -> list[RawExample]:
-    images, labels = raw.folder(_IMAGES), raw.folder(_LABELS)
+def _list(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    images, labels = files.folder(_IMAGES), files.folder(_LABELS)
     return [
-        RawExample(
+        ReleasedExample(
             name=name,
             image=os.path.join(images, "JPEGImages", f"{name}.jpg"),
             label=os.path.join(labels, "trainval", f"{name}.mat"),
@@ -109,11 +109,11 @@ def _list(raw: RawFiles, split: str) -> list[RawExample]:
     ]
 
 
-def _read(example: RawExample) -> np.ndarray:
-    return raw_labels.read_mat(example.label, ("LabelMap",), _STORED)
+def _read(example: ReleasedExample) -> np.ndarray:
+    return read_mat(example.label, ("LabelMap",), _STORED)
 
 
-DATASET = RawDataset(
+DATASET = ReleasedDataset(
     name="pascal_context",
     class_names=tuple(CLASSES),
     palette=bit_palette(len(CLASSES) + 1)[1:],  # ours: the release has none
@@ -127,8 +127,8 @@ DATASET = RawDataset(
     ),
 )
 
-# The same files read with background as a class of its own: what papers count as 60 classes.
-DATASET_60 = RawDataset(
+# The same files, with background as a class: the 60 classes of several papers.
+DATASET_60 = ReleasedDataset(
     name="pascal_context60",
     class_names=("background", *CLASSES),
     palette=bit_palette(len(CLASSES) + 1),

@@ -1,37 +1,40 @@
-"""The embedded dataset: pictures drawn by index, of textured shapes over one another.
+"""The embedded dataset: drawings of textured shapes that cover one another.
 
-It needs no download and has any number of examples. Objects are from ten to a hundred pixels
-large and some are lines a few pixels wide, so that scale and boundaries matter. Every number here
-is ours, chosen by eye and so that a small network learns the classes in minutes.
+It needs no download and has any number of examples. Scale and boundaries matter: objects are ten to
+a hundred pixels large, and some are lines a few pixels wide. Every number here is ours, chosen by
+eye; a small network learns the classes in minutes.
 """
 
 from __future__ import annotations
 
 import colorsys
-import io
+import dataclasses
 import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
 
-from deeplab_tf.recipe.options import DataConfig
+from deeplab_tf.data.datasets.without_release import WithoutRelease
+from deeplab_tf.data.picture_files import png_file
+from deeplab_tf.data.sources import RecordSource
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset
-from deeplab_tf.data.records import TfdsSource
+from deeplab_tf.recipe.options import option
 
 CLASS_NAMES = ("background", "ellipse", "polygon", "star", "stroke")
 _PALETTE = ((60, 60, 60), (230, 80, 60), (70, 170, 80), (240, 200, 50), (80, 120, 230))
 _IGNORE_LABEL = 255
 _SPLIT_SEEDS = {"train": 0, "val": 1}
 _SIDES = (112, 160)  # shortest and longest side, pixels
-_SHARPNESS = 3  # drawn this many times larger and shrunk, for smooth edges
-# Hue and saturation from which each class takes its two colours; neighbours overlap.
+_SHARPNESS = 3  # objects are drawn this many times larger, then shrunk, for smooth edges
+# Hue and saturation from which each class takes its two colors; neighbors overlap.
 _COLORS = {1: (0.97, 0.75), 2: (0.33, 0.6), 3: (0.13, 0.75), 4: (0.62, 0.65)}
 _HUE_SPREAD = 0.09
 
 
 def draw(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws example `index` of a split; always the same one.
+    """Draws example `index` of a split; it is a function of these two alone.
 
     Returns:
       (image uint8 [H, W, 3] RGB, label uint8 [H, W] with 255 along boundaries).
@@ -65,7 +68,7 @@ def _mask(rng: np.random.Generator, class_index: int, height: int, width: int) -
     canvas = Image.new("L", (width * _SHARPNESS, height * _SHARPNESS))
     pen = ImageDraw.Draw(canvas)
     center = rng.uniform(0, 1, 2) * canvas.size
-    # Sizes are spread over octaves: as many small objects as large ones.
+    # Sizes are uniform in octaves: there are as many small objects as large ones.
     radius = _SHARPNESS * 6 * 2 ** rng.uniform(0, 3)
     angle = rng.uniform(0, 2 * math.pi)
     if class_index == 1:
@@ -97,7 +100,7 @@ def _mask(rng: np.random.Generator, class_index: int, height: int, width: int) -
 def _texture(
     rng: np.random.Generator, height: int, width: int, hue: float, saturation: float
 ) -> np.ndarray:
-    """Two shades of a colour in stripes, checks, dots or clouds; float32 [H, W, 3]."""
+    """Two shades of a color in stripes, checks, dots or clouds; float32 [H, W, 3]."""
     bright, dark = rng.uniform(0.65, 1.0), rng.uniform(0.35, 0.65)
     shades = [
         np.array(colorsys.hsv_to_rgb(hue % 1.0, min(saturation, 1.0), value)) * 255
@@ -122,75 +125,54 @@ def _texture(
     return (share * shades[0] + (1 - share) * shades[1]).astype(np.float32)
 
 
-class Shapes(tfds.core.GeneratorBasedBuilder):
-    """The TFDS builder; its config says how many examples are drawn."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=__doc__,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-                    "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-                    "name": tfds.features.Text(),
-                }
-            ),
-        )
-
-    def _split_generators(self, dl_manager):
-        del dl_manager
-        return {split: self._generate_examples(split) for split in _SPLIT_SEEDS}
-
-    def _generate_examples(self, split: str):
-        for index in range(self.builder_config.num_examples[split]):
-            image, label = draw(split, index)
-            name = f"{split}-{index:05}"
-            yield name, {"image": _png(image), "label": _png(label), "name": name}
+def _examples(split: str, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    for index in range(number):
+        image, label = draw(split, index)
+        name = f"{split}-{index:05}"
+        yield name, {"image": png_file(image), "label": png_file(label), "name": name}
 
 
-class ShapesConfig(tfds.core.BuilderConfig):
-    """How many examples each split has."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shapes(WithoutRelease):
+    """Drawn shapes: no download, any number of examples."""
 
-    def __init__(self, num_examples: int):
-        """`num_examples` in 'train', a quarter of that in 'val'."""
-        self.num_examples = {"train": num_examples, "val": num_examples // 4}
-        super().__init__(name=f"train{num_examples}", description="")
+    kind: ClassVar[str] = "shapes"
 
-
-def _png(picture: np.ndarray) -> io.BytesIO:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    buffer.seek(0)
-    return buffer
-
-
-def open_shapes(data: DataConfig, data_dir: str | None) -> OpenDataset:
-    """Opens the dataset; draws it first if it was not drawn in this size before.
-
-    Args:
-      data: gives num_examples.
-      data_dir: where it is kept; None: TFDS' default place.
-
-    Returns:
-      The dataset, with the splits 'train' and 'val'.
-    """
-    config = ShapesConfig(data.num_examples)
-    builder = Shapes(data_dir=data_dir, config=config, file_format="array_record")
-    try:
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-        )
-    except FileExistsError:  # another process has drawn the same meanwhile
-        builder = Shapes(data_dir=data_dir, config=config, file_format="array_record")
-    spec = DatasetSpec(
-        name="shapes",
-        class_names=CLASS_NAMES,
-        ignore_label=_IGNORE_LABEL,
-        palette=_PALETTE,
-        splits=config.num_examples,
+    # ours
+    num_examples: int = option(
+        600, "images drawn for 'train'; 'val' gets a quarter of that", minimum=4
     )
-    sources = {split: TfdsSource(builder, split) for split in config.num_examples}
-    return OpenDataset(spec=spec, sources=sources)
+
+    def open(self, data_dir: str | None = None) -> OpenDataset:
+        """Opens the dataset; draws it first if it was not drawn in this size before.
+
+        Args:
+          data_dir: where it is kept; None: TFDS' default place.
+
+        Returns:
+          The dataset, with the splits 'train' and 'val'.
+
+        Raises:
+          ValueError: its files are damaged.
+          OSError: they cannot be written.
+        """
+        from deeplab_tf.data.records import RecordBuilder
+
+        numbers = {"train": self.num_examples, "val": self.num_examples // 4}
+        builder = RecordBuilder(
+            "shapes",
+            f"train{self.num_examples}",
+            data_dir,
+            examples={split: _examples(split, number) for split, number in numbers.items()},
+            in_order=False,
+            image_format="png",
+        ).write()
+        spec = DatasetSpec(
+            name="shapes",
+            class_names=CLASS_NAMES,
+            ignore_label=_IGNORE_LABEL,
+            palette=_PALETTE,
+            splits=numbers,
+        )
+        sources = {split: RecordSource(builder, split) for split in numbers}
+        return OpenDataset(spec=spec, sources=sources)

@@ -1,38 +1,33 @@
-"""Segmentation datasets of TFDS' own catalogue, by name: 'tfds:oxford_iiit_pet'."""
+"""Segmentation datasets of TFDS' own catalog, by name."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from collections.abc import Mapping
+from typing import ClassVar
 
-import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
-
-from deeplab_tf.recipe.options import DataConfig
 from deeplab_tf.data.datasets import cityscapes
-from deeplab_tf.data.sources import RelabeledSource
-from deeplab_tf.data.decoding import decode_image
-from deeplab_tf.data.release.builder import IGNORE_LABEL
+from deeplab_tf.data.datasets.without_release import WithoutRelease, read_class_names
+from deeplab_tf.data.release.examples import IGNORE_LABEL
+from deeplab_tf.data.sources import RecordSource, RelabeledSource
 from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset, bit_palette
-from deeplab_tf.data.records import Records
-from deeplab_tf.recipe.files import read_lines
+from deeplab_tf.recipe.lazy import tfds
+from deeplab_tf.recipe.options import option
 
-PREFIX = "tfds:"
 _FORMAT = "array_record"
-_NAMES = ("name", "file_name", "image_id", "id")  # ours: features that tell examples apart
+_NAMES = ("name", "file_name", "image_id", "id")  # ours: features that identify examples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Labels:
-    """What the numbers in a label mean, where the catalogue does not say."""
+    """What the numbers in a label mean, where the catalog does not say."""
 
     class_names: tuple[str, ...]
     palette: tuple[Color, ...]
     classes: Mapping[int, int] | None = None  # number in the label -> class, where not the same
     ignore_label: int = IGNORE_LABEL
-    feature: str | None = None  # where the type does not tell which the label is
+    feature: str | None = None  # with the label, where its type does not show that
 
 
 _KNOWN = {
@@ -47,8 +42,8 @@ _KNOWN = {
         palette=bit_palette(3),
         classes={1: 0, 2: 1, 3: 2},
     ),
-    # The catalogue has the instances of the Places challenge of 2017: 100 classes of objects,
-    # their number in the red channel. `ade20k` has the 150 of scene parsing.
+    # The catalog has the instances of the Places challenge of 2017: 100 classes of objects, whose
+    # numbers are in the red channel. The release `ade20k` has the 150 classes of scene parsing.
     "scene_parse150": _Labels(
         class_names=tuple(f"object_{number}" for number in range(1, 101)),
         palette=bit_palette(101)[1:],
@@ -58,129 +53,106 @@ _KNOWN = {
 }
 
 
-class CatalogSource:
-    """One split of a dataset of the catalogue as an ExampleSource, labels as they are stored."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfdsCatalog(WithoutRelease):
+    """A segmentation dataset of TFDS' own catalog."""
 
-    def __init__(
-        self,
-        builder: tfds.core.DatasetBuilder,
-        split: str,
-        image: str,
-        label: str,
-        name: str | None,
-    ):
-        """Opens a split that is stored as array_record.
+    kind: ClassVar[str] = "tfds"
 
-        Args:
-          builder: of the prepared dataset.
-          split: its name.
-          image: name of the feature.
-          label: name of the feature; of several channels the first one counts.
-          name: name of the feature, or None: examples are numbered.
+    # ours: what TensorFlow's segmentation tutorial uses
+    name: str = option("oxford_iiit_pet", "name in TFDS' catalog, NAME or NAME/CONFIG")
+    class_names_file: str | None = option(
+        None, "text file with one class name per line, in label order", may_change=True
+    )
+    ignore_label: int = option(IGNORE_LABEL, "label value of pixels without a class")
+
+    def write(self, data_dir: str | None) -> None:
+        """Downloads and prepares the dataset, unless it is prepared.
 
         Raises:
-          ValueError: a file is missing, or was cut off.
+          ValueError: there is no such dataset, or it is stored in another format.
         """
-        self._records = Records(builder, split, (image, label))
-        self._image, self._label, self._name = image, label, name
+        builder = self._builder(data_dir)
+        if not os.path.isdir(builder.data_dir):
+            builder.download_and_prepare()
 
-    def __len__(self) -> int:
-        """Number of examples."""
-        return len(self._records)
+    def open(self, data_dir: str | None = None) -> OpenDataset:
+        """Opens a dataset that has an image and a label of each of its pixels.
 
-    def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        """See ExampleSource.read."""
-        image, label, name = tf.numpy_function(
-            self._encoded, [index], [tf.string] * 3, stateful=False
+        Where neither the catalog nor this module knows the classes, class_names_file names them
+        and ignore_label is the value without a class.
+
+        Args:
+          data_dir: where prepared datasets are; None: TFDS' default place.
+
+        Returns:
+          The dataset, with all splits that it has.
+
+        Raises:
+          FileNotFoundError: it is not prepared.
+          ValueError: there is no such dataset, it cannot be read by index, or it has no such
+            features.
+        """
+        builder = self._builder(data_dir)
+        if not os.path.isdir(builder.data_dir):
+            raise FileNotFoundError(
+                f"{self.name} is not prepared: there is no {builder.data_dir}."
+                f" Run {self._preparation(data_dir)}"
+            )
+        known, features = _KNOWN.get(builder.name), builder.info.features
+        image, label = _image_and_label(builder, known)
+        texts = {name for name, f in features.items() if isinstance(f, tfds.features.Text)}
+        name = next((name for name in _NAMES if name in texts), None)
+        labels = known or self._labels(features[label])
+        sources = {
+            split: RecordSource(builder, split, image=image, label=label, name=name)
+            for split in builder.info.splits
+        }
+        if labels.classes is not None:
+            sources = {s: RelabeledSource(source, labels.classes) for s, source in sources.items()}
+        spec = DatasetSpec(
+            name=builder.name,
+            class_names=labels.class_names,
+            ignore_label=labels.ignore_label,
+            palette=labels.palette,
+            splits={split: len(source) for split, source in sources.items()},
         )
-        for value in (image, label, name):
-            value.set_shape([])
-        label = tf.cast(tf.io.decode_png(label)[:, :, 0], tf.int32)
-        return {"image": decode_image(image), "label": label, "name": name}
+        return OpenDataset(spec=spec, sources=sources)
 
-    def _encoded(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        record = self._records[int(index)]
-        values = record[self._image], record[self._label], self.name(int(index)).encode()
-        return tuple(np.array(value, object) for value in values)
+    def _builder(self, data_dir: str | None) -> tfds.core.DatasetBuilder:
+        try:
+            stored = tfds.builder(self.name, data_dir=data_dir)
+        except tfds.core.DatasetNotFoundError as error:
+            raise ValueError(
+                f"TFDS' catalog has no dataset {self.name!r}; see tfds.list_builders()."
+            ) from error
+        if not os.path.isdir(stored.data_dir):
+            return tfds.builder(self.name, data_dir=data_dir, file_format=_FORMAT)
+        if stored.info.file_format.value != _FORMAT:
+            raise ValueError(
+                f"{stored.data_dir} is stored as {stored.info.file_format.value}, which cannot be"
+                f" read by index. Move it away and run {self._preparation(data_dir)}, or prepare it"
+                f" with file_format={_FORMAT!r}."
+            )
+        return stored
 
-    def name(self, index: int) -> str:
-        """The name that the dataset gives it, or its number in the split."""
-        return self._records.name(index, self._name)
+    def _preparation(self, data_dir: str | None) -> str:
+        place = f" --data_dir={data_dir}" if data_dir else ""
+        return f"python scripts/prepare_dataset.py --dataset=tfds --dataset.name={self.name}{place}"
 
-
-def prepare_catalog(data: DataConfig, data_dir: str | None) -> None:
-    """Downloads and prepares a dataset of the catalogue, unless it is prepared.
-
-    Args:
-      data: names it, 'tfds:NAME' or 'tfds:NAME/CONFIG'.
-      data_dir: where prepared datasets are; None: TFDS' default place.
-
-    Raises:
-      ValueError: there is no such dataset, or it is stored in another format.
-    """
-    builder = _builder(data, data_dir)
-    if not os.path.isdir(builder.data_dir):
-        builder.download_and_prepare()
-
-
-def open_catalog(data: DataConfig, data_dir: str | None) -> OpenDataset:
-    """Opens a dataset of the catalogue that has an image and a label for each of its pixels.
-
-    Args:
-      data: names it, 'tfds:NAME' or 'tfds:NAME/CONFIG'. Where neither the catalogue nor we know
-        the classes, class_names_file and ignore_label say what the labels' values mean.
-      data_dir: where prepared datasets are; None: TFDS' default place.
-
-    Returns:
-      The dataset, with the splits that it has.
-
-    Raises:
-      FileNotFoundError: it is not prepared.
-      ValueError: there is no such dataset, its format cannot be read by index, or it has no such
-        features.
-    """
-    builder = _builder(data, data_dir)
-    if not os.path.isdir(builder.data_dir):
-        raise FileNotFoundError(
-            f"{data.dataset} is not prepared: there is no {builder.data_dir}. Run python"
-            f" scripts/prepare_dataset.py --data.dataset={data.dataset}"
+    def _labels(self, feature: tfds.features.Image) -> _Labels:
+        if self.class_names_file is not None:
+            names = read_class_names(self.class_names_file)
+        elif isinstance(feature, tfds.features.LabeledImage) and feature.num_classes:
+            names = tuple(feature.names or (f"class_{i}" for i in range(feature.num_classes)))
+        else:
+            raise ValueError(
+                f"the catalog does not say which classes the labels of {self.name} have; name them"
+                " in --dataset.class_names_file, one per line, the first for the label value 0."
+            )
+        return _Labels(
+            class_names=names, palette=bit_palette(len(names)), ignore_label=self.ignore_label
         )
-    known = _KNOWN.get(builder.name)
-    image, label = _image_and_label(builder, known)
-    name = next((name for name in _NAMES if name in builder.info.features), None)
-    labels = known or _labels(builder.info.features[label], data)
-    sources = {
-        split: CatalogSource(builder, split, image, label, name) for split in builder.info.splits
-    }
-    if labels.classes is not None:
-        sources = {s: RelabeledSource(source, labels.classes) for s, source in sources.items()}
-    spec = DatasetSpec(
-        name=builder.name,
-        class_names=labels.class_names,
-        ignore_label=labels.ignore_label,
-        palette=labels.palette,
-        splits={split: len(source) for split, source in sources.items()},
-    )
-    return OpenDataset(spec=spec, sources=sources)
-
-
-def _builder(data: DataConfig, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    name = data.dataset.removeprefix(PREFIX)
-    try:
-        stored = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(
-            f"TFDS' catalogue has no dataset {name!r}; see tfds.list_builders()."
-        ) from error
-    if not os.path.isdir(stored.data_dir):
-        return tfds.builder(name, data_dir=data_dir, file_format=_FORMAT)
-    if stored.info.file_format.value != _FORMAT:
-        raise ValueError(
-            f"{stored.data_dir} is stored as {stored.info.file_format.value}, which cannot be read"
-            f" by index. Move it away and run python scripts/prepare_dataset.py"
-            f" --data.dataset={data.dataset}, or prepare it with file_format={_FORMAT!r}."
-        )
-    return stored
 
 
 def _image_and_label(builder: tfds.core.DatasetBuilder, known: _Labels | None) -> tuple[str, str]:
@@ -197,24 +169,7 @@ def _image_and_label(builder: tfds.core.DatasetBuilder, known: _Labels | None) -
     if len(images) != 1 or len(labels) != 1:
         shapes = ", ".join(f"{name} {feature.shape}" for name, feature in pictures.items())
         raise ValueError(
-            f"{builder.name} must have one image of three channels and one label, a picture of one"
+            f"{builder.name} must have one image with three channels and one label with one"
             f" channel; its pictures are: {shapes or 'none'}."
         )
     return images[0], labels[0]
-
-
-def _labels(feature: tfds.features.Image, data: DataConfig) -> _Labels:
-    if data.class_names_file is not None:
-        names = tuple(read_lines(data.class_names_file))
-    elif isinstance(feature, tfds.features.LabeledImage) and feature.num_classes:
-        names = tuple(feature.names or (f"class_{i}" for i in range(feature.num_classes)))
-    else:
-        raise ValueError(
-            f"the catalogue does not say which classes the labels of {data.dataset} have; name"
-            " them in --data.class_names_file, one a line, the first for the label value 0."
-        )
-    return _Labels(
-        class_names=names,
-        palette=bit_palette(len(names)),
-        ignore_label=data.ignore_label,
-    )

@@ -6,10 +6,10 @@ import os
 
 import numpy as np
 
-from deeplab_tf.data.release import labels as raw_labels
-from deeplab_tf.data.release.builder import IGNORE_LABEL, RawExample
-from deeplab_tf.data.release.dataset import Part, RawDataset
-from deeplab_tf.data.release.archives import Archive, RawFiles, by_stem, lines
+from deeplab_tf.data.release.archives import Archive, ReleaseFiles, by_stem, lines
+from deeplab_tf.data.release.dataset import Part, ReleasedDataset
+from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample
+from deeplab_tf.data.release.labels import read_mat, read_png
 from deeplab_tf.recipe.dataset_spec import bit_palette
 
 CLASS_NAMES = (
@@ -66,10 +66,10 @@ _SBD_AS_PNG = Archive(
 )
 
 
-def _list_voc(raw: RawFiles, split: str) -> list[RawExample]:
-    folder = raw.folder(_TRAINVAL)
+def _list_voc(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    folder = files.folder(_TRAINVAL)
     return [
-        RawExample(
+        ReleasedExample(
             name=name,
             image=os.path.join(folder, "JPEGImages", f"{name}.jpg"),
             label=os.path.join(folder, "SegmentationClass", f"{name}.png"),
@@ -79,30 +79,29 @@ def _list_voc(raw: RawFiles, split: str) -> list[RawExample]:
     ]
 
 
-def _list_test(raw: RawFiles, split: str) -> list[RawExample]:
-    folder = raw.folder(_TEST)
+def _list_test(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    folder = files.folder(_TEST)
     return [
-        RawExample(name=name, image=os.path.join(folder, "JPEGImages", f"{name}.jpg"))
+        ReleasedExample(name=name, image=os.path.join(folder, "JPEGImages", f"{name}.jpg"))
         for name in lines(os.path.join(folder, _SEGMENTATION, f"{split}.txt"))
     ]
 
 
-def _list_sbd(raw: RawFiles, split: str) -> list[RawExample]:
-    """What SBD adds: all of its labels but those of VOC's own train and val."""
-    del split
-    voc, sbd = raw.folder(_TRAINVAL), raw.find(_SBD)
+def _list_sbd(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    """What SBD adds: all of its labels except those of VOC's own train and val."""
+    voc, sbd = files.folder(_TRAINVAL), files.find(_SBD)
     if sbd is not None:
         labels = by_stem(os.path.join(sbd, "cls"), ".mat")
     else:
-        as_png = os.path.join(raw.folder(_SBD_AS_PNG), "SegmentationClassAug")
+        as_png = os.path.join(files.folder(_SBD_AS_PNG), "SegmentationClassAug")
         labels = by_stem(as_png, ".png")
     own = {
         name
-        for split in ("train", "val")
-        for name in lines(os.path.join(voc, _SEGMENTATION, f"{split}.txt"))
+        for own_split in ("train", "val")
+        for name in lines(os.path.join(voc, _SEGMENTATION, f"{own_split}.txt"))
     }
     return [
-        RawExample(
+        ReleasedExample(
             name=name,
             image=os.path.join(voc, "JPEGImages", f"{name}.jpg"),
             label=label,
@@ -113,15 +112,15 @@ def _list_sbd(raw: RawFiles, split: str) -> list[RawExample]:
     ]
 
 
-def _read(example: RawExample) -> np.ndarray:
-    return raw_labels.read_png(example.label, _STORED, _FILE_PALETTE)
+def _read(example: ReleasedExample) -> np.ndarray:
+    return read_png(example.label, _STORED, _FILE_PALETTE)
 
 
-def _read_sbd(example: RawExample) -> np.ndarray:
-    return raw_labels.read_mat(example.label, ("GTcls", "Segmentation"), _STORED)
+def _read_sbd(example: ReleasedExample) -> np.ndarray:
+    return read_mat(example.label, ("GTcls", "Segmentation"), _STORED)
 
 
-DATASET = RawDataset(
+DATASET = ReleasedDataset(
     name="voc2012",
     class_names=CLASS_NAMES,
     palette=PALETTE,
@@ -134,8 +133,8 @@ DATASET = RawDataset(
         ),
         Part(
             name="sbd",
-            # paper: DeepLabv3+, Sec. 4: 10582 in 'trainaug'; the rest of that is VOC's train,
-            # with VOC's own labels, which are the finer ones.
+            # paper: DeepLabv3+, Sec. 4: 10582 in 'trainaug'. The others of these are VOC's train,
+            # with VOC's own labels, which are finer.
             splits={"sbd": 10582 - 1464},
             needs=((_TRAINVAL,), (_SBD, _SBD_AS_PNG)),
             list_examples=_list_sbd,

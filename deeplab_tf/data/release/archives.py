@@ -1,4 +1,4 @@
-"""The files of official releases as users have them: archives, or folders extracted from them."""
+"""Files of official releases, as archives or as folders extracted from them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from typing import IO
 
 from deeplab_tf.recipe.files import read_lines
 
-# (what is going on, how much is done, how much there is)
+# (what is in progress, how much is done, how much there is)
 Progress = Callable[[str, int, int], None]
 
-_MOST_NAMES = 20  # ours: names listed in a message before it says how many more there are
+_MOST_NAMES = 20  # ours: names listed in a message before the number of all others
 _COPY_BYTES = 1 << 20
-# ours: of the official archives none unpacks to ten times its size; a bomb does to a thousand.
+# ours: no official archive unpacks to ten times its size; a bomb unpacks to a thousand times.
 _MOST_GROWTH = 200
-# What the standard library raises for an archive that is damaged or not complete. RuntimeError is
-# what a zip file needs that is not known, such as a password.
+# What the standard library raises for a damaged or incomplete archive. RuntimeError stands for
+# what a zip file needs and nobody gave, such as a password.
 _DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -41,28 +41,28 @@ _DAMAGED = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Archive:
-    """An official archive, and how to tell that its content is there."""
+    """An official archive, and how to tell that its contents are there."""
 
     file: str  # its name
     base: str  # the folder in it that the dataset reads
     holds: str  # a file or folder below `base`
-    source: str  # where to get it, and its size
+    source: str  # where to download it, and its size
 
     def __str__(self) -> str:
-        """What a user who lacks it should know."""
+        """What a user without it needs to know."""
         folder = os.path.join(self.base, self.holds)
         return f"{self.file} (or {folder} extracted from it): {self.source}"
 
 
-class RawFiles:
-    """The directory in which a user keeps the archives of a dataset, or what is in them."""
+class ReleaseFiles:
+    """A user's directory with the archives of a dataset, or with their contents."""
 
     def __init__(self, raw_dir: str, progress: Progress | None = None):
         """Reads nothing yet.
 
         Args:
           raw_dir: the directory.
-          progress: is told about the extraction of archives, in bytes.
+          progress: called during the extraction of archives, with bytes.
 
         Raises:
           FileNotFoundError: there is no such directory.
@@ -75,9 +75,8 @@ class RawFiles:
     def find(self, archive: Archive) -> str | None:
         """The folder `archive.base`, or None if there is neither folder nor archive.
 
-        The folder may be anywhere on the way that `base` describes: for a/b it is searched as
-        a/b, as b, and as the directory itself. If there is only the archive, it is extracted to
-        <raw_dir>/extracted/<its name>.
+        For the base a/b, the folder may be a/b, b, or the directory itself. If there is only the
+        archive, it is extracted to <raw_dir>/extracted/<its name>.
 
         Raises:
           ValueError: the archive is damaged or unsafe.
@@ -92,21 +91,21 @@ class RawFiles:
                 if found is None and not os.path.isdir(extracted):
                     extract(path, extracted, self._progress)
                     found = _folder(extracted, archive)
-                    if found is None:  # nobody wants it, and another archive may take its place
+                    if found is None:  # make room for the right archive
                         shutil.rmtree(extracted)
             if found is None:
                 raise ValueError(
-                    f"{path} must have {os.path.join(archive.base, archive.holds)} in it, and has"
-                    f" not; is it the official archive? See {archive.source}. If it was replaced,"
+                    f"{path} must contain {os.path.join(archive.base, archive.holds)}, and does"
+                    f" not; is it the official archive? See {archive.source}. If you replaced it,"
                     f" remove {extracted} too."
                 )
         return found
 
     def folder(self, archive: Archive) -> str:
-        """`find`, for what must be there.
+        """The folder `archive.base`, as `find` finds it.
 
         Raises:
-          FileNotFoundError: it is not.
+          FileNotFoundError: there is neither folder nor archive.
           ValueError: the archive is damaged or unsafe.
         """
         found = self.find(archive)
@@ -126,7 +125,7 @@ def _folder(root: str, archive: Archive) -> str | None:
 
 @contextlib.contextmanager
 def _locked(directory: str) -> Iterator[None]:
-    """One process at a time; the system lets the next one in when this one ends or is killed."""
+    """One process at a time; when it ends or is killed, the system lets the next one in."""
     os.makedirs(directory, exist_ok=True)
     lock = os.open(directory, os.O_RDONLY)
     try:
@@ -137,20 +136,20 @@ def _locked(directory: str) -> Iterator[None]:
 
 
 def extract(path: str, directory: str, progress: Progress | None = None) -> None:
-    """Extracts a tar or zip archive; the directory appears when all of it is extracted.
+    """Extracts a tar or zip archive; the directory appears when the extraction is complete.
 
     Args:
       path: the archive.
       directory: to be made.
-      progress: is told how many bytes of the archive are done.
+      progress: called with the bytes of the archive that are done.
 
     Raises:
-      ValueError: the archive is damaged or not complete, unpacks to far more than it is, or has a
+      ValueError: the archive is damaged or incomplete, unpacks to far more than its size, or has a
         member that would be written elsewhere or is neither file nor folder.
       OSError: it cannot be written, e.g. the disk is full.
     """
     partial = f"{directory}.partial"
-    shutil.rmtree(partial, ignore_errors=True)  # left by one that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
     os.makedirs(partial)
     try:
         try:
@@ -158,7 +157,7 @@ def extract(path: str, directory: str, progress: Progress | None = None) -> None
             members(path, partial, progress or (lambda *_: None))
         except _DAMAGED as error:
             raise ValueError(
-                f"{path} is damaged or not complete ({os.path.getsize(path)} bytes,"
+                f"{path} is damaged or incomplete ({os.path.getsize(path)} bytes,"
                 f" {_reason(error)}); download it again."
             ) from error
         except OSError as error:
@@ -169,7 +168,7 @@ def extract(path: str, directory: str, progress: Progress | None = None) -> None
 
 
 def _reason(error: Exception) -> str:
-    # tarfile goes on with what each kind of compression said.
+    # tarfile appends what each kind of compression reports.
     return str(error).partition(":\n")[0] or type(error).__name__
 
 
@@ -201,11 +200,11 @@ def _tar_members(path: str, directory: str, progress: Progress) -> None:
             elif not member.isdir():
                 raise _neither(path, member.name)
             progress(f"extracting {path}", file.tell(), total)
-        # tarfile takes a file that ends between two members for a whole one.
+        # To tarfile, a file that ends between two members is complete.
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("it ends without an end mark")
-        while archive.fileobj.read(_COPY_BYTES):  # to the checksum of a compressed one
+        while archive.fileobj.read(_COPY_BYTES):  # up to the checksum of a compressed archive
             pass
 
 
@@ -228,7 +227,7 @@ def _target(path: str, directory: str, name: str) -> str:
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
         raise ValueError(
-            f"{path} has the member {name!r}, which would be written outside of the directory;"
+            f"{path} has the member {name!r}, which would be written outside the directory;"
             " nothing was extracted. Is it the official archive?"
         )
     return os.path.join(directory, *parts)
@@ -245,19 +244,19 @@ def lines(path: str) -> list[str]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is no text, or names an example twice.
+      ValueError: it is not a text file, or names an example twice.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no {path}, which belongs to the official release.")
     names = read_lines(path)
     twice = sorted({name for name, count in collections.Counter(names).items() if count > 1})
     if twice:
-        raise ValueError(f"{path} must name each example once; twice: {shortened(twice)}.")
+        raise ValueError(f"{path} must name each example once; named twice: {shortened(twice)}.")
     return names
 
 
 def by_stem(directory: str, ending: str | tuple[str, ...]) -> dict[str, str]:
-    """Files below `directory`: path without the ending -> whole path, sorted; no hidden ones.
+    """Files below `directory`: path without the ending -> whole path, sorted; not the hidden ones.
 
     Raises:
       FileNotFoundError: there is no such directory.
@@ -281,17 +280,17 @@ def paired(images: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, tu
     """Stem -> (image, label).
 
     Raises:
-      ValueError: there is one without the other.
+      ValueError: an image has no label, or a label no image.
     """
     alone = [f"no label for {images[stem]}" for stem in images if stem not in labels]
     alone += [f"no image for {labels[stem]}" for stem in labels if stem not in images]
     if alone:
-        raise ValueError(f"each image must have a label, and the reverse: {shortened(alone)}.")
+        raise ValueError(f"each image needs a label, and each label an image: {shortened(alone)}.")
     return {stem: (path, labels[stem]) for stem, path in images.items()}
 
 
-def shortened(names: Iterable[object]) -> str:
-    """The first of them, and how many more there are."""
+def shortened(names: Iterable[object], separator: str = ", ") -> str:
+    """The first names, and how many more there are."""
     listed = [str(name) for name in names]
     more = len(listed) - _MOST_NAMES
-    return ", ".join(listed[:_MOST_NAMES] + [f"and {more} more"] * (more > 0))
+    return separator.join(listed[:_MOST_NAMES] + [f"and {more} more"] * (more > 0))

@@ -1,34 +1,33 @@
-"""Datasets made once from the files of an official release, and read by index from then on."""
+"""Official releases: what they consist of, and how they are prepared once and then opened."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import tensorflow_datasets as tfds
-from google.protobuf import json_format
-
-from deeplab_tf.recipe.options import DataConfig
-from deeplab_tf.data.sources import JoinedSource, RelabeledSource
-from deeplab_tf.data.release.builder import IGNORE_LABEL, RawBuilder, RawBuilderConfig, RawExample
-from deeplab_tf.data.release.archives import Archive, Progress, RawFiles, shortened
+from deeplab_tf.data.release.archives import Archive, Progress, ReleaseFiles, shortened
+from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample, encode
+from deeplab_tf.data.sources import JoinedSource, RecordSource, RelabeledSource
 from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset
-from deeplab_tf.data.records import TfdsSource
+
+if TYPE_CHECKING:
+    from deeplab_tf.data.records import RecordBuilder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
-    """Splits that come from the same archives, and are prepared together."""
+    """Splits that come from the same archives and are prepared together."""
 
     name: str
     splits: Mapping[str, int]  # split -> examples that the release has
     needs: tuple[tuple[Archive, ...], ...]  # one archive of each row
-    list_examples: Callable[[RawFiles, str], Sequence[RawExample]]  # of a split
+    list_examples: Callable[[ReleaseFiles, str], Sequence[ReleasedExample]]  # of a split
 
-    def missing(self, raw: RawFiles) -> list[str]:
-        """What of `needs` is not there, one line each."""
-        return [" or ".join(map(str, row)) for row in self.needs if not any(map(raw.find, row))]
+    def missing(self, files: ReleaseFiles) -> list[str]:
+        """The rows of `needs` of which no archive is there, one line each."""
+        return [" or ".join(map(str, row)) for row in self.needs if not any(map(files.find, row))]
 
     def needed(self) -> str:
         """`needs` as lines."""
@@ -36,16 +35,16 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RawDataset:
-    """A dataset that is prepared from an official release."""
+class ReleasedDataset:
+    """A dataset that is prepared from the files of an official release."""
 
     name: str
     class_names: tuple[str, ...]
     palette: tuple[Color, ...]
-    parts: tuple[Part, ...]  # the first must be there, the others may be
-    # split -> stored splits of which it is made, for those that are not stored themselves
+    parts: tuple[Part, ...]  # the first one is required, the others are optional
+    # split -> the stored splits that it joins
     joined: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    # Another reading of a dataset that is stored already: its name, and its class -> class here.
+    # For another reading of a stored dataset: that one's name, and its classes -> classes here
     stored_as: str | None = None
     relabel: Mapping[int, int] | None = None
 
@@ -57,61 +56,63 @@ class RawDataset:
         allow_subset: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """Prepares all parts that are in `raw_dir` and not prepared yet.
+        """Prepares all parts that are in `raw_dir` and are not prepared yet.
 
-        A part appears in `data_dir` when it is complete; one that was broken off is begun anew.
+        A part appears in `data_dir` when it is complete; an interrupted one starts over.
 
         Args:
-          raw_dir: has the archives, or what is in them.
+          raw_dir: directory with the archives or their contents.
           data_dir: where prepared datasets are; None: TFDS' default place.
-          allow_subset: take fewer examples than the release has.
-          progress: is told what is done.
+          allow_subset: accept fewer examples than the release has.
+          progress: called with what is in progress, how much is done and how much there is.
 
         Raises:
           FileNotFoundError: files are missing.
           ValueError: files are damaged, or the number of examples is not that of the release.
           OSError: files cannot be written, e.g. the disk is full.
         """
-        raw = RawFiles(raw_dir, progress)
+        files = ReleaseFiles(raw_dir, progress)
         for part in self.parts:
             builder = self._builder(part, data_dir)
             if os.path.isdir(builder.data_dir):
-                self._check_whole(part, builder, allow_subset)
+                _check_complete(builder, allow_subset)
                 continue
-            missing = part.missing(raw)
+            missing = part.missing(files)
             if not missing:
-                self._prepare_part(part, raw, data_dir, allow_subset, progress)
+                self._prepare_part(part, files, data_dir, allow_subset, progress)
             elif part is self.parts[0]:
                 raise FileNotFoundError(
-                    f"{raw_dir} lacks files of {self.name}; get them and put them there:\n  "
+                    f"{raw_dir} lacks files of {self.name}; download them to it:\n  "
                     + "\n  ".join(missing)
                 )
 
     def _prepare_part(
         self,
         part: Part,
-        raw: RawFiles,
+        files: ReleaseFiles,
         data_dir: str | None,
         allow_subset: bool,
         progress: Progress | None,
     ) -> None:
-        examples = {split: part.list_examples(raw, split) for split in part.splits}
+        examples = {split: part.list_examples(files, split) for split in part.splits}
         for split, listed in examples.items():
-            self._check_number(split, len(listed), part.splits[split], allow_subset, raw.raw_dir)
-            files = [path for e in listed for path in (e.image, e.label) if path is not None]
-            absent = [path for path in files if not os.path.isfile(path)]
+            self._check_number(split, len(listed), part.splits[split], allow_subset, files.raw_dir)
+            paths = [path for e in listed for path in (e.image, e.label) if path is not None]
+            absent = [path for path in paths if not os.path.isfile(path)]
             if absent:
                 raise FileNotFoundError(
                     f"{len(absent)} files of {self.name} {split} are missing: {shortened(absent)}."
                 )
-        try:
-            self._builder(part, data_dir, examples, progress).download_and_prepare(
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-            )
-        except FileExistsError:  # another process has prepared the same meanwhile
-            self._check_whole(part, self._builder(part, data_dir), allow_subset)
-        except RuntimeError as error:  # of the writer of records, e.g. where the disk is full
-            raise OSError(f"{self.name} cannot be written: {error}") from error
+        builder = self._builder(
+            part,
+            data_dir,
+            examples={
+                split: self._encoded(split, listed, progress or (lambda *_: None))
+                for split, listed in examples.items()
+            },
+            metadata={"complete": all(len(examples[s]) == n for s, n in part.splits.items())},
+        )
+        _check_complete(builder.write(), allow_subset)
 
     def _check_number(
         self, split: str, number: int, official: int, allow_subset: bool, where: str
@@ -119,64 +120,48 @@ class RawDataset:
         if number != official and not (allow_subset and 0 < number < official):
             raise ValueError(
                 f"{self.name} has {official} examples in {split!r}; {where} has {number}. Complete"
-                " it, or prepare what is there with --allow_subset (of fewer examples than that)."
+                " it, or prepare what is there with --allow_subset (if it is fewer than that)."
             )
 
-    def _check_whole(
-        self, part: Part, builder: tfds.core.DatasetBuilder, allow_subset: bool
-    ) -> None:
-        if builder.info.metadata["complete"] or allow_subset:
-            return
-        raise ValueError(
-            f"{builder.data_dir} was prepared with --allow_subset and lacks examples. Remove this"
-            " directory to prepare it anew, or give --allow_subset to keep it."
-        )
-
-    def _builder(
-        self,
-        part: Part,
-        data_dir: str | None,
-        examples: Mapping[str, Sequence[RawExample]] | None = None,
-        progress: Progress | None = None,
-    ) -> RawBuilder:
-        complete = all(len(examples[s]) == n for s, n in part.splits.items()) if examples else None
-        config = RawBuilderConfig(part.name, examples or {}, complete, progress)
-        name = self.stored_as or self.name
-        try:
-            builder = RawBuilder(
-                dataset=name, data_dir=data_dir, config=config, file_format="array_record"
-            )
-        except json_format.ParseError as error:
+    def _encoded(
+        self, split: str, examples: Sequence[ReleasedExample], progress: Progress
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        left_out = 0
+        for index, example in enumerate(examples):
+            stored = encode(example)
+            if stored is not None:
+                yield index, stored
+            left_out += stored is None
+            progress(f"preparing {self.name} {split}", index + 1, len(examples))
+        if left_out == len(examples):
             raise ValueError(
-                f"{part.name} of {name} in {data_dir} is damaged: {error}. Remove this directory"
-                " and prepare the dataset anew."
-            ) from error
-        if os.path.isdir(builder.data_dir) and not builder.info.splits:
-            raise ValueError(
-                f"{builder.data_dir} is damaged: it lacks dataset_info.json. Remove this directory"
-                " and prepare the dataset anew."
+                f"all {left_out} examples of {self.name} {split} were left out; are the labels"
+                " those of the official release?"
             )
-        return builder
 
-    def open(self, data: DataConfig, data_dir: str | None) -> OpenDataset:
-        """Opens what was prepared.
+    def _builder(self, part: Part, data_dir: str | None, **written: Any) -> RecordBuilder:
+        from deeplab_tf.data.records import RecordBuilder
+
+        return RecordBuilder(self.stored_as or self.name, part.name, data_dir, **written)
+
+    def open(self, data_dir: str | None) -> OpenDataset:
+        """Opens what is prepared.
 
         Args:
-          data: not used; everything is known of the release.
           data_dir: where prepared datasets are; None: TFDS' default place.
 
         Returns:
-          The dataset, with the splits of the parts that were prepared.
+          The dataset, with the splits of the parts that are prepared.
 
         Raises:
-          FileNotFoundError: the dataset was not prepared.
+          FileNotFoundError: the dataset is not prepared.
+          ValueError: its files are damaged.
         """
-        del data
         stored, absent = {}, {}
         for part in self.parts:
             builder = self._builder(part, data_dir)
             if os.path.isdir(builder.data_dir):
-                stored |= {split: TfdsSource(builder, split) for split in builder.info.splits}
+                stored |= {split: RecordSource(builder, split) for split in builder.info.splits}
             elif part is self.parts[0]:
                 raise FileNotFoundError(
                     f"{self.name} is not prepared: there is no {builder.data_dir}."
@@ -206,6 +191,15 @@ class RawDataset:
     def _how_to(self, part: Part, data_dir: str | None) -> str:
         place = f" --data_dir={data_dir}" if data_dir else ""
         return (
-            f"Get these files and put them into a directory D:\n{part.needed()}\nthen run python"
-            f" scripts/prepare_dataset.py --data.dataset={self.name} --raw_dir=D{place}"
+            f"Download these files to a directory D:\n{part.needed()}\nthen run python"
+            f" scripts/prepare_dataset.py --dataset=release --dataset.name={self.name}"
+            f" --raw_dir=D{place}"
+        )
+
+
+def _check_complete(builder: RecordBuilder, allow_subset: bool) -> None:
+    if not (builder.info.metadata["complete"] or allow_subset):
+        raise ValueError(
+            f"{builder.data_dir} was prepared with --allow_subset and lacks examples. Remove this"
+            " directory to prepare it again, or give --allow_subset to keep it."
         )

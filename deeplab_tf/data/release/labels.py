@@ -1,4 +1,4 @@
-"""Label files of official releases: from the numbers in them to classes."""
+"""Label files of official releases: from their numbers to classes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from deeplab_tf.data.decoding import label_from_bytes
-from deeplab_tf.data.release.mat_file import read_array
 from deeplab_tf.data.release.archives import shortened
+from deeplab_tf.data.release.mat_file import read_array
 from deeplab_tf.recipe.dataset_spec import Color
 
 
@@ -22,15 +22,15 @@ def read_png(
     Args:
       path: of the file.
       classes: number in the file -> class or ignore label.
-      palette: number -> its colour, where the release has palette pictures. A picture with other
-        colours was saved anew, and its numbers cannot be trusted. None: the release has grey
+      palette: number -> its color, where the release has palette pictures. A picture with other
+        colors was saved again, and its numbers cannot be trusted. None: the release has gray
         pictures only.
 
     Returns:
       uint8 [H, W], classes.
 
     Raises:
-      ValueError: it is no PNG of numbers, or has others than `classes`.
+      ValueError: it is not a PNG of numbers, or has a number that `classes` lacks.
     """
     with open(path, "rb") as file:
         encoded = file.read()
@@ -43,11 +43,11 @@ def read_png(
 
 
 def read_mat(path: str, names: Sequence[str], classes: Mapping[int, int]) -> np.ndarray:
-    """Reads a label out of a MATLAB file.
+    """Reads a label from a MATLAB file.
 
     Args:
       path: of the file.
-      names: of the variable and of the fields of structs that lead to the array.
+      names: name of the variable, then those of the struct fields that lead to the array.
       classes: as for `read_png`.
 
     Returns:
@@ -75,13 +75,13 @@ def _check_palette(
             return
         channels = picture.getpalette()
     if palette is None:
-        raise ValueError("the label must be a grey picture; it has a palette, so it was saved anew")
+        raise ValueError("the label must be a gray picture; it has a palette: it was saved again")
     for number in np.unique(numbers).tolist():
         color = tuple(channels[3 * number : 3 * number + 3])
         if number in palette and color != palette[number]:
             raise ValueError(
-                f"the official palette shows {number} as {palette[number]}; this one as {color}:"
-                " the picture was saved anew, and its numbers are not those of the release"
+                f"the official palette shows {number} as {palette[number]}, this one as {color}:"
+                " the picture was saved again, and its numbers are not those of the release"
             )
 
 
@@ -102,7 +102,7 @@ def relabeled(numbers: np.ndarray, classes: Mapping[int, int]) -> np.ndarray:
     unknown = [number for number in present if number not in classes]
     if unknown:
         raise ValueError(f"label values must be among {_ranges(classes)}; got {shortened(unknown)}")
-    # From the smallest number on, so that negative ones have a place.
+    # The table begins at the smallest number, which may be negative.
     table = np.zeros(present[-1] - present[0] + 1, np.uint8)
     for number in present:
         table[number - present[0]] = classes[number]

@@ -1,4 +1,4 @@
-"""Arrays of MATLAB files, of which label files of two releases are: no more of the format.
+"""Arrays of MATLAB files, as two releases have them for labels; no more of the format.
 
 The layout is that of MathWorks' "MAT-File Format", level 5. cited: the releases of SBD
 (Hariharan et al. 2011) and PASCAL-Context (Mottaghi et al. 2014) use it.
@@ -41,10 +41,10 @@ def read_array(data: bytes, *path: str) -> np.ndarray:
       *path: name of the variable, then the names of fields of 1x1 structs.
 
     Returns:
-      The array; of doubles that are small integers, MATLAB may have stored integers.
+      The array; MATLAB may store doubles that are small integers as integers.
 
     Raises:
-      ValueError: this is no such file, is damaged, or has no such array.
+      ValueError: the data is not such a file, is damaged, or has no such array.
     """
     if data[:10] == b"MATLAB 7.3":
         raise ValueError("a MATLAB file of version 7.3, which is HDF5; save it with -v7")
@@ -68,12 +68,12 @@ def _unpacked(content: bytes) -> bytes:
     unpacker = zlib.decompressobj()
     unpacked = unpacker.decompress(content, _MOST_BYTES)
     if not unpacker.eof:
-        raise ValueError("a damaged MATLAB file: a compressed variable is not complete or too long")
+        raise ValueError("a damaged MATLAB file: a compressed variable is incomplete or too long")
     return unpacked
 
 
 def _elements(data: bytes, start: int, order: str) -> Iterator[_Element]:
-    """The (type, content) one after another, from `start` to the end."""
+    """(type, content) of each element from `start` to the end."""
     while start < len(data):
         kind, size = struct.unpack_from(f"{order}II", data, start)
         if kind >> 16:  # the short form: size, type and content in eight bytes
@@ -89,7 +89,7 @@ def _elements(data: bytes, start: int, order: str) -> Iterator[_Element]:
 
 
 def _matrix(content: bytes, order: str, path: tuple[str, ...]):
-    """The name of a variable or field, and a function that reads what `path` leads to in it."""
+    """Name of a variable or field, and a function that reads what `path` leads to in it."""
     elements = list(_elements(content, 0, order))
     (_, flags), (_, shape), (_, name) = elements[:3]
     kind = struct.unpack_from(f"{order}I", flags)[0] & 0xFF
@@ -99,7 +99,7 @@ def _matrix(content: bytes, order: str, path: tuple[str, ...]):
         if path:
             return _field(kind, dimensions, elements[3:], order, path)
         if kind not in _NUMERIC or len(elements) < 4 or elements[3][0] not in _DTYPES:
-            raise ValueError(f"a MATLAB file in which the array wanted is of class {kind}")
+            raise ValueError(f"a MATLAB file with an array of class {kind}; it must be numeric")
         numbers = np.frombuffer(elements[3][1], order + _DTYPES[elements[3][0]])
         if numbers.size != dimensions.prod():
             raise ValueError(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.recipe.options import DataConfig
-from deeplab_tf.data import OpenDataset, pipeline, prepare_dataset
+from deeplab_tf.data import pipeline
+from deeplab_tf.data.datasets import release as releases
+from deeplab_tf.recipe.dataset_spec import OpenDataset
 
 SIZE = (6, 8)  # height, width of tiny pictures
 
@@ -30,7 +31,7 @@ class Release:
         return file
 
     def image(self, path: str, size=SIZE, **options) -> None:
-        """A picture that its name decides, in the format of its ending."""
+        """A picture that depends on its name alone, in the format of its ending."""
         rng = np.random.default_rng(sum(path.encode()))
         picture = Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8))
         self._save(path, picture, **options)
@@ -48,7 +49,7 @@ class Release:
         self.write(path, buffer.getvalue())
 
     def pack(self, archive: str, *members: str) -> pathlib.Path:
-        """Moves members into an archive, of the kind that its ending says."""
+        """Moves members into an archive; its ending determines the kind."""
         path = self.raw_dir / archive
         files = [
             file
@@ -71,14 +72,13 @@ class Release:
                 folder.rmdir()
         return path
 
-    def prepare(self, dataset: str, *, allow_subset: bool = True, **options) -> OpenDataset:
-        return prepare_dataset(
-            DataConfig(dataset=dataset),
-            str(self.data_dir),
-            raw_dir=str(self.raw_dir),
-            allow_subset=allow_subset,
-            **options,
+    def prepare(self, name: str, *, allow_subset: bool = True, **options) -> OpenDataset:
+        return releases.Release(name=name).prepare(
+            str(self.data_dir), raw_dir=str(self.raw_dir), allow_subset=allow_subset, **options
         )
+
+    def open(self, name: str) -> OpenDataset:
+        return releases.Release(name=name).open(str(self.data_dir))
 
     def prepared(self) -> list[str]:
         """Paths of all files in the directory of prepared datasets."""

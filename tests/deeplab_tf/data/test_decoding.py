@@ -1,4 +1,4 @@
-"""Every kind of file that users have, decoded right or refused."""
+"""Every kind of file that users have, decoded correctly or refused."""
 
 import io
 
@@ -28,23 +28,23 @@ def _in_graph(decode, encoded: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("run", [_eagerly, _in_graph])
-def test_colour_png_is_exact(run):
+def test_color_png_is_exact(run):
     np.testing.assert_array_equal(run(decode_image, _bytes(Image.fromarray(_RGB))), _RGB)
 
 
-def test_grey_becomes_three_equal_channels():
+def test_gray_becomes_three_equal_channels():
     image = decode_image(_bytes(Image.fromarray(_RGB[:, :, 0]))).numpy()
     np.testing.assert_array_equal(image, np.repeat(_RGB[:, :, :1], 3, axis=2))
 
 
 @pytest.mark.parametrize("alpha", [0, 128])
-def test_alpha_is_dropped_and_colours_stay(alpha):
+def test_alpha_is_dropped_and_colors_stay(alpha):
     picture = Image.fromarray(_RGB)
     picture.putalpha(alpha)
     np.testing.assert_array_equal(decode_image(_bytes(picture)).numpy(), _RGB)
 
 
-def test_grey_with_alpha_is_grey():
+def test_gray_with_alpha_is_gray():
     picture = Image.fromarray(_RGB[:, :, 0]).convert("LA")
     image = decode_image(_bytes(picture)).numpy()
     np.testing.assert_array_equal(image, np.repeat(_RGB[:, :, :1], 3, axis=2))
@@ -56,14 +56,14 @@ def test_sixteen_bits_become_the_upper_eight():
     np.testing.assert_array_equal(image, np.repeat(_RGB[:, :, :1], 3, axis=2))
 
 
-def test_palette_image_has_its_colours():
+def test_palette_image_has_its_colors():
     picture = Image.fromarray((_RGB[:, :, 0] % 3).astype(np.uint8))
     picture.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
     expected = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]])[_RGB[:, :, 0] % 3]
     np.testing.assert_array_equal(decode_image(_bytes(picture)).numpy(), expected)
 
 
-def test_cmyk_jpeg_has_pillows_colours_nearly():
+def test_cmyk_jpeg_has_nearly_pillows_colors():
     smooth = np.repeat(np.linspace(40, 200, 24, dtype=np.uint8)[None, :, None], 24, 0).repeat(3, 2)
     encoded = _bytes(Image.fromarray(smooth).convert("CMYK"), "JPEG", quality=95)
     image = decode_image(encoded).numpy().astype(int)
@@ -89,7 +89,7 @@ def test_png_photo_is_turned_upright_too():
     np.testing.assert_array_equal(image, np.rot90(_RGB, -1))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow says that the EXIF is damaged
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns of the damaged EXIF
 @pytest.mark.parametrize("run", [_eagerly, _in_graph])
 def test_damaged_exif_leaves_the_photo_as_it_is(run):
     exif = Image.Exif()
@@ -119,9 +119,9 @@ _LABEL = np.array([[0, 1, 2], [3, 20, 255]])
         _palette_picture(_LABEL),
         Image.fromarray(_LABEL.astype(np.uint16)),
     ],
-    ids=["grey", "palette", "16-bit"],
+    ids=["gray", "palette", "16-bit"],
 )
-def test_label_is_the_index_whatever_the_colours(run, picture):
+def test_label_is_the_index_whatever_the_colors(run, picture):
     label = run(decode_label, _bytes(picture))
     assert label.dtype == np.int32
     np.testing.assert_array_equal(label, _LABEL)
@@ -133,7 +133,7 @@ def test_one_bit_label_is_0_and_1():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_coloured_label_is_refused(mode):
+def test_colored_label_is_refused(mode):
     encoded = _bytes(Image.fromarray(_RGB).convert(mode))
     for run, error in ((_eagerly, ValueError), (_in_graph, tf.errors.InvalidArgumentError)):
         with pytest.raises(error, match=f"PNG of class indices.*it has mode {mode}"):

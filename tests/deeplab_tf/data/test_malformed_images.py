@@ -1,6 +1,6 @@
-"""Photos that are damaged, hostile or odd: read right or refused by name, wherever they are read.
+"""Photos that are damaged, hostile or odd are read correctly or refused by name.
 
-That is by a check before training, by prediction, and by the preparation of an official release.
+They are read by the check before training, by prediction, and when an official release is prepared.
 """
 
 import io
@@ -15,11 +15,12 @@ import pytest
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps
 
-from deeplab_tf.recipe.options import DataConfig
-from deeplab_tf.data import open_dataset, pipeline
+from deeplab_tf.data import pipeline
+from deeplab_tf.data.augment import AUGMENTATIONS
 from deeplab_tf.data.check import check_dataset
-from deeplab_tf.data.release.builder import RawExample, encode
+from deeplab_tf.data.datasets.folder import Folder
 from deeplab_tf.data.photos import find_photos, read_photo
+from deeplab_tf.data.release.examples import ReleasedExample, encode
 
 SIZE = (20, 30)
 RGB = np.kron(np.arange(2 * 3 * 3).reshape(2, 3, 3) * 13 + 17, np.ones((10, 10, 1))).astype(
@@ -67,7 +68,7 @@ def _interlaced() -> bytes:
 
 
 def _broken(place: int) -> bytes:
-    """A PNG of which one byte of the pixels' chunk is another."""
+    """A PNG with one wrong byte in the chunk of the pixels."""
     png = bytearray(_file(PHOTO))
     start = png.index(b"IDAT")
     length = int.from_bytes(png[start - 4 : start])
@@ -75,30 +76,35 @@ def _broken(place: int) -> bytes:
     return bytes(png)
 
 
-def _folder(directory: pathlib.Path, image: bytes, name="a.jpg", label=LABEL) -> DataConfig:
+def _folder(directory: pathlib.Path, image: bytes, name="a.jpg", label=LABEL) -> Folder:
     for kind, file, content in (
         ("images", name, image),
         ("labels", f"{os.path.splitext(name)[0]}.png", _file(Image.fromarray(label))),
     ):
         (directory / kind).mkdir()
         (directory / kind / file).write_bytes(content)
-    return DataConfig(
-        dataset="folder",
+    return Folder(
         images_dir=str(directory / "images"),
         labels_dir=str(directory / "labels"),
         val_fraction=0.0,
-        crop_size=16,
-        batch_size=1,
     )
+
+
+def _batch(source, num_classes: int):
+    augment = [AUGMENTATIONS["random_scale"](), AUGMENTATIONS["random_crop"](size=16)]
+    batches = pipeline.train_batches(
+        source, augment, batch_size=1, ignore_label=255, num_classes=num_classes, seed=0
+    )
+    return next(iter(batches))
 
 
 def _outcomes(directory: pathlib.Path, image: bytes) -> dict[str, np.ndarray | str]:
     """What training, prediction and preparation make of it: the pixels or the error."""
-    dataset = open_dataset(_folder(directory, image), None)
+    dataset = _folder(directory, image).open()
     path = str(directory / "images" / "a.jpg")
 
     def prepared():
-        content = encode(RawExample(name="a", image=path))["image"].getvalue()
+        content = encode(ReleasedExample(name="a", image=path))["image"].getvalue()
         return np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"))[:, :, :3]
 
     found: dict[str, np.ndarray | str] = {}
@@ -140,7 +146,7 @@ def _outcomes(directory: pathlib.Path, image: bytes) -> dict[str, np.ndarray | s
         *("WebP", "BMP", "TIFF"),
     ],
 )
-def test_odd_photos_have_their_colours_or_are_refused(tmp_path, image, tolerance, unknown_to):
+def test_odd_photos_have_their_colors_or_are_refused(tmp_path, image, tolerance, unknown_to):
     for who, outcome in _outcomes(tmp_path, image).items():
         if who in unknown_to:
             assert "JPEG" in outcome and "PNG" in outcome  # what must hold
@@ -150,28 +156,28 @@ def test_odd_photos_have_their_colours_or_are_refused(tmp_path, image, tolerance
 
 
 @pytest.mark.parametrize("kind", ["L", "1", "16 bits", "LA"])
-def test_grey_photos_have_three_equal_channels(tmp_path, kind):
-    grey = np.repeat(np.where(RGB[:, :, :1] > 90, 255, 0), 3, axis=2)
-    picture = Image.fromarray(grey[:, :, 0].astype(np.uint8))
-    deep = Image.fromarray(grey[:, :, 0].astype(np.uint16) * 257)
+def test_gray_photos_have_three_equal_channels(tmp_path, kind):
+    gray = np.repeat(np.where(RGB[:, :, :1] > 90, 255, 0), 3, axis=2)
+    picture = Image.fromarray(gray[:, :, 0].astype(np.uint8))
+    deep = Image.fromarray(gray[:, :, 0].astype(np.uint16) * 257)
     for who, outcome in _outcomes(
         tmp_path, _file(deep if kind == "16 bits" else picture.convert(kind))
     ).items():
         if (who, kind) != ("prepare", "16 bits"):  # stored as it is; Pillow's conversion clips
-            np.testing.assert_array_equal(outcome, grey)
+            np.testing.assert_array_equal(outcome, gray)
 
 
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (b"", "not a picture|no readable"),
-        (b"holiday, 12 May", "not a picture|no readable"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture|no readable"),
+        (b"", "not a picture|not a readable"),
+        (b"holiday, 12 May", "not a picture|not a readable"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture|not a readable"),
         (_file(PHOTO, "JPEG")[:300], "readable picture|damaged"),
         (_file(PHOTO, "JPEG", quality=95)[:-40], "Invalid JPEG|readable picture|damaged"),
         (_file(PHOTO)[:-30], "Invalid PNG|readable picture|damaged"),
         (_broken(20), "Invalid PNG|readable picture|damaged"),
-        (_png(0, 0, 8, 2, b""), "not a picture|no readable"),
+        (_png(0, 0, 8, 2, b""), "not a picture|not a readable"),
     ],
     ids=["empty", "text", "SVG", "JPEG header", "JPEG end", "PNG cut", "PNG data", "0x0"],
 )
@@ -183,7 +189,7 @@ def test_damaged_photos_are_refused_by_name_everywhere(tmp_path, image, message)
 
 def test_a_wrong_checksum_is_refused_where_data_is_made_and_forgiven_where_it_is_shown(tmp_path):
     outcomes = _outcomes(tmp_path, _broken(-2))
-    assert "damaged or cut off" in outcomes["prepare"] and "Invalid PNG" in outcomes["train"]
+    assert "damaged or truncated" in outcomes["prepare"] and "Invalid PNG" in outcomes["train"]
     np.testing.assert_array_equal(outcomes["predict"], RGB)  # as viewers do
 
 
@@ -196,10 +202,10 @@ def test_decompression_bombs_are_refused_before_they_are_unpacked(tmp_path, size
     if part == "image":
         outcomes = _outcomes(tmp_path, bomb)
     else:
-        data = _folder(tmp_path, _file(PHOTO))
+        folder = _folder(tmp_path, _file(PHOTO))
         (tmp_path / "labels" / "a.png").write_bytes(bomb)
         with pytest.raises(ValueError) as caught:
-            open_dataset(data, None)
+            folder.open()
         outcomes = {"labels/a.png": str(caught.value)}
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     for who, outcome in outcomes.items():
@@ -222,24 +228,19 @@ def test_a_whole_bomb_that_is_a_valid_jpeg_is_refused(tmp_path):
 def test_tiny_and_narrow_photos_train(tmp_path, size):
     image = np.full((*size, 3), 90, np.uint8)
     label = np.ones(size, np.uint8)
-    dataset = open_dataset(
-        data := _folder(tmp_path, _file(Image.fromarray(image)), "a.png", label), None
-    )
+    dataset = _folder(tmp_path, _file(Image.fromarray(image)), "a.png", label).open()
     assert check_dataset(dataset).problems == ()
-    batches = pipeline.train_batches(
-        dataset.source("train"), data, ignore_label=255, num_classes=2, seed=0
-    )
-    batch = next(iter(batches))
+    batch = _batch(dataset.source("train"), num_classes=2)
     assert batch["image"].shape == (1, 16, 16, 3)
     assert set(np.unique(batch["label"])) <= {1, 255}
     assert read_photo(str(tmp_path / "images/a.png")).shape == (*size, 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_photo_and_the_label_must_be_of_what_is_seen(tmp_path, orientation):
+def test_exif_turns_the_photo_and_the_label_must_match_what_is_seen(tmp_path, orientation):
     encoded = _file(PHOTO, "JPEG", exif=_exif(orientation), quality=95)
     seen = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))))
-    stored_label = open_dataset(_folder(tmp_path, encoded), None)
+    stored_label = _folder(tmp_path, encoded).open()
     problems = check_dataset(stored_label).problems
     if orientation < 5:
         assert problems == ()
@@ -250,7 +251,7 @@ def test_exif_turns_the_photo_and_the_label_must_be_of_what_is_seen(tmp_path, or
     (tmp_path / "turned").mkdir()
     label = np.zeros(seen.shape[:2], np.uint8)
     label[0, 0] = 1
-    turned = open_dataset(_folder(tmp_path / "turned", encoded, label=label), None)
+    turned = _folder(tmp_path / "turned", encoded, label=label).open()
     assert check_dataset(turned).problems == ()
     image = turned.source("train").read(0)["image"].numpy().astype(int)
     assert np.abs(image - seen).mean() < 3  # blocks differ by 13
@@ -259,14 +260,14 @@ def test_exif_turns_the_photo_and_the_label_must_be_of_what_is_seen(tmp_path, or
 
 
 def test_a_label_with_exif_of_its_own_is_turned_like_the_photo(tmp_path):
-    data = _folder(tmp_path, _file(PHOTO, exif=_exif(6)), "a.png")
+    folder = _folder(tmp_path, _file(PHOTO, exif=_exif(6)), "a.png")
     (tmp_path / "labels/a.png").write_bytes(_file(Image.fromarray(LABEL), exif=_exif(6)))
-    example = open_dataset(data, None).source("train").read(0)
+    example = folder.open().source("train").read(0)
     np.testing.assert_array_equal(example["image"], np.rot90(RGB, -1))
     np.testing.assert_array_equal(example["label"], np.rot90(LABEL, -1))
 
 
-def test_a_folder_of_photos_is_searched_past_what_only_looks_like_one(tmp_path):
+def test_a_folder_of_photos_is_searched_for_photos_alone(tmp_path):
     (tmp_path / "x.jpg").mkdir()
     (tmp_path / "._a.jpg").write_bytes(b"\0\5\x16\7")  # left by a Mac
     for name in ("a.JPG", "b.jpeg", "Übung 日本.png", "line\nbreak.webp"):
@@ -286,15 +287,13 @@ def test_a_folder_of_photos_is_searched_past_what_only_looks_like_one(tmp_path):
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
 )
 def test_a_photo_that_may_not_be_read_is_named(tmp_path):
-    data = _folder(tmp_path, _file(PHOTO))
+    folder = _folder(tmp_path, _file(PHOTO))
     (tmp_path / "images/a.jpg").chmod(0)
-    assert "images/a.jpg" in check_dataset(open_dataset(data, None)).problems[0]
+    assert "images/a.jpg" in check_dataset(folder.open()).problems[0]
 
 
-def test_a_bad_photo_in_the_stream_of_batches_is_told_in_one_line(tmp_path):
-    data = _folder(tmp_path, _png(12000, 9000, 8, 2, bytes(1000)))
-    source = open_dataset(data, None).source("train")
-    batches = pipeline.train_batches(source, data, ignore_label=255, num_classes=3, seed=0)
+def test_a_bad_photo_in_the_stream_of_batches_makes_one_line(tmp_path):
+    source = _folder(tmp_path, _png(12000, 9000, 8, 2, bytes(1000))).open().source("train")
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        next(iter(batches))
+        _batch(source, num_classes=3)
     assert pipeline.first_line(caught.value).startswith("a picture may have")

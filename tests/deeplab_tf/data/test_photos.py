@@ -57,7 +57,7 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
 
 def test_float_pictures_are_refused(tmp_path):
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match="grey values must be 0..65535"):
+    with pytest.raises(ValueError, match="gray values must be 0..65535"):
         read_photo(str(tmp_path / "a.tif"))
 
 
@@ -98,7 +98,7 @@ def test_outputs_are_named_after_the_photos():
         (["x/a.jpg", "y/a.png"], "x/a.jpg and y/a.png would both be written to out/a.png"),
         (["x/a_overlay.jpg", "x/a.png"], "would both be written to out/a_overlay.png"),
         (["x/legend.jpg"], "the legend and x/legend.jpg would both"),
-        (["x/../out/a.jpg"], "--output must be another directory"),
+        (["x/../out/a.jpg"], "--output must not be the directory of x/../out/a.jpg"),
     ],
 )
 def test_no_prediction_overwrites_anything(paths, message):

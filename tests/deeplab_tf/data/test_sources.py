@@ -1,4 +1,4 @@
-"""Sources made of others read what those read."""
+"""Sources that are made of others read what those read."""
 
 import numpy as np
 import pytest

@@ -9,14 +9,15 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.evaluation.whole_image import (
-    Predictor,
-    at_trained_sizes,
+    WholeImage,
     predict_label_map,
     predict_probabilities,
 )
 from deeplab_tf.layers import ResizeLike
+from deeplab_tf.layers.names import LOGITS_RESIZE
 from deeplab_tf.model import DeepLabV3Plus
-from deeplab_tf.weights import fit_released
+from deeplab_tf.weights import fit_weights
+from deeplab_tf.weights.deeplab_tf1 import to_our_names
 
 
 def pointwise_model() -> keras.Model:
@@ -39,7 +40,7 @@ def leftward_model() -> keras.Model:
 
 
 def gradient_image(height: int, width: int) -> np.ndarray:
-    """Linear in the position, so that align_corners resizing is exact."""
+    """Linear in the position, so that resizing with align_corners=True is exact."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([8 * rows, 8 * columns, 4 * rows + 4 * columns], -1).astype(np.uint8)
 
@@ -60,34 +61,17 @@ def test_padding_is_what_the_network_sees_and_is_cut_off():
     image = gradient_image(5, 7)
     padded = np.full((9, 11, 3), 127.5, np.float32)
     padded[:5, :7] = image
-    how = {"scales": (0.5, 1.0, 1.5), "flip": True}
-    found = Predictor(leftward_model(), pad_size=(9, 11)).probabilities(image, **how)
-    expected = Predictor(leftward_model()).probabilities(padded, **how)
+    how, model = WholeImage(scales=(0.5, 1.0, 1.5), flip=True), leftward_model()
+    found = how.replace(pad_size=(9, 11)).predictor(model).probabilities(image)
+    expected = how.predictor(model).probabilities(padded)
     np.testing.assert_allclose(found, expected[:5, :7], rtol=1e-6)
-    assert np.abs(found - predict_probabilities(leftward_model(), image, **how)).max() > 0.001
-
-
-def test_images_are_brought_to_the_next_size_of_the_crops_remainder_and_back():
-    sizes = []
-
-    class Seen(keras.layers.Layer):
-        def call(self, image):
-            sizes.append(tuple(image.shape[1:3]))
-            return image / 100
-
-    image = keras.Input((None, None, 3))
-    model = at_trained_sizes(keras.Model(image, Seen()(image)), crop_size=33)
-    for size in ((33, 65), (34, 64), (2, 129)):
-        photo = np.stack([*np.mgrid[: size[0], : size[1]], np.full(size, 7)], -1).astype(np.float32)
-        logits = model(photo[None])[0]
-        np.testing.assert_allclose(logits, photo / 100, atol=1e-5)  # linear, so nothing is lost
-    assert sizes[-3:] == [(33, 65), (65, 65), (33, 129)]
-    assert model.compute_output_shape((1, 40, 50, 3)) == (1, 40, 50, 3)
+    assert np.abs(found - how.predictor(model).probabilities(image)).max() > 0.001
 
 
 def test_images_above_the_size_of_padding_are_refused():
-    with pytest.raises(ValueError, match="at most pad_size, 9x6 pixels; got 5x7"):
-        Predictor(pointwise_model(), pad_size=(9, 6)).label_map(gradient_image(5, 7))
+    predictor = WholeImage(pad_size=(9, 6)).predictor(pointwise_model())
+    with pytest.raises(ValueError, match="at most pad_size, 9x6 pixels; got 5x7.*--predict.pad"):
+        predictor.label_map(gradient_image(5, 7))
 
 
 def test_label_map_of_one_pass_is_the_models_argmax():
@@ -98,7 +82,7 @@ def test_label_map_of_one_pass_is_the_models_argmax():
 
 
 def test_scales_of_a_linear_image_give_what_one_scale_gives():
-    # 9 -> 5 and 17 with corners on corners; a pointwise model keeps linear images linear.
+    # 9 -> 5 and 17 with align_corners=True; a pointwise model keeps linear images linear.
     image, model = gradient_image(9, 17), pointwise_model()
     once = predict_probabilities(model, image)
     several = predict_probabilities(model, image, scales=(0.5, 1.0, 2.0))
@@ -130,9 +114,9 @@ def test_different_sizes_scales_and_flips_share_one_trace():
 
     image = keras.Input((None, None, 3))
     model = keras.Model(image, CountsTraces()(image))
-    predictor = Predictor(model)
+    predictor = WholeImage(scales=(0.5, 1.0), flip=True).predictor(model)
     traces.clear()  # of building the model
-    predictor.probabilities(gradient_image(5, 7), scales=(0.5, 1.0), flip=True)
+    predictor.probabilities(gradient_image(5, 7))
     predictor.probabilities(gradient_image(8, 3))
     predictor.label_map(gradient_image(1, 1))
     assert len(traces) == 1
@@ -140,7 +124,7 @@ def test_different_sizes_scales_and_flips_share_one_trace():
 
 def test_a_predictor_follows_the_models_weights():
     image, model = gradient_image(4, 4) + np.uint8(1), pointwise_model()
-    predictor = Predictor(model)
+    predictor = WholeImage().predictor(model)
     before = predictor.probabilities(image)
     model.set_weights([2 * model.get_weights()[0]])
     after = predictor.probabilities(image)
@@ -150,7 +134,7 @@ def test_a_predictor_follows_the_models_weights():
 
 def test_a_predictor_does_not_keep_its_model_alive():
     model = pointwise_model()
-    predictor = Predictor(model)
+    predictor = WholeImage().predictor(model)
     predictor.probabilities(gradient_image(3, 3))
     reference = weakref.ref(model)
     del model, predictor
@@ -165,15 +149,47 @@ def test_an_image_of_one_pixel_can_be_scaled_down():
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4, 3), (4, 4, 4), (0, 4, 3)])
-def test_what_is_no_image_is_refused(shape):
+def test_an_array_that_is_not_an_image_is_refused(shape):
     with pytest.raises(ValueError, match=r"image must be \[H, W, 3\]"):
         predict_probabilities(pointwise_model(), np.zeros(shape, np.uint8))
 
 
-@pytest.mark.parametrize("scales", [(), (0.0,), (1.0, -1.0)])
-def test_scales_that_are_not_positive_are_refused(scales):
-    with pytest.raises(ValueError, match="scales must be one or more positive numbers"):
-        predict_probabilities(pointwise_model(), gradient_image(4, 4), scales=scales)
+def test_floats_in_0_to_1_are_refused_and_other_floats_are_not():
+    image, predictor = gradient_image(4, 4), WholeImage().predictor(pointwise_model())
+    for wrong in (image / 255, tf.constant(image / 255, tf.float32)):
+        with pytest.raises(ValueError, match="these floats lie in 0..1. Multiply by 255"):
+            predictor.label_map(wrong)
+    expected = predictor.label_map(image)
+    for right in (image.astype(np.float64), image.astype(np.int64), tf.constant(image)):
+        np.testing.assert_array_equal(predictor.label_map(right), expected)
+    predictor.label_map(np.eye(4)[..., None] * [0.0, 1.0, 0.0])  # may be nearly black
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": ()}, "^scales must be one or more numbers"),
+        ({"scales": (0.0,)}, "^scales must be above 0"),
+        ({"scales": (1.0, -1.0)}, "^scales must be above 0"),
+        ({"pad_size": (513, 0)}, "^pad_size must be at least 1"),
+        ({"output_stride": 3}, r"^output_stride must be 8\|16\|32, or none; got 3"),
+    ],
+)
+def test_options_without_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        WholeImage(**options)
+
+
+def test_a_prediction_uses_no_other_options_than_its_own():
+    image, model = gradient_image(9, 17), leftward_model()
+    predictor = WholeImage(scales=(0.5, 1.0), flip=True).predictor(model)
+    expected = predict_probabilities(model, image, scales=[0.5, 1.0], flip=True)
+    np.testing.assert_array_equal(predictor.probabilities(image), expected)
+
+
+def test_an_export_is_of_the_model_itself():
+    model = pointwise_model()
+    assert WholeImage(scales=(0.5,), pad_size=(9, 9)).export_model(model) is model
 
 
 def test_a_model_in_training_on_two_replicas_predicts_too():
@@ -191,8 +207,9 @@ def test_scales_and_flips_equal_the_released_codes(shared_dir):
     rule_file.loader.exec_module(rule)
     name = "08_mobilenet_v2_os16_released"
     variables = json.loads((directory / f"{name}.json").read_text())["variables"]
-    model = DeepLabV3Plus(backbone="mobilenet_v2", atrous_rates=(), decoder=False).build(21)
-    fit_released(model, {v["name"]: rule.make_weight(v["name"], v["shape"]) for v in variables})
+    model = DeepLabV3Plus(21, backbone="mobilenet_v2", atrous_rates=(), decoder=False)
+    arrays = {v["name"]: rule.make_weight(v["name"], v["shape"]) for v in variables}
+    fit_weights(model, to_our_names(arrays, model))
     image = np.load(directory / f"{name}.npz")["input"]
     expected = np.load(directory / "x1_multiscale_flip_08.npz")
     scales = tuple(float(scale) for scale in expected["eval_scales"])
@@ -204,11 +221,11 @@ def test_scales_and_flips_equal_the_released_codes(shared_dir):
     assert not np.any(differ & (expected["margin"] > 1e-5))
 
 
-def test_logits_of_small_scales_pass_the_size_of_scale_1():
-    # Logits are every fourth row: of 13 rows there are 4, of the 9 at scale 0.7 there are 3.
+def test_logits_of_small_scales_are_first_resized_to_their_size_at_scale_1():
+    # Logits are every fourth row: 4 of 13 rows, and 3 of the 9 at scale 0.7.
     image = keras.Input((None, None, 3))
     logits = keras.layers.AveragePooling2D(1, strides=4, padding="same")(image / 50)
-    model = keras.Model(image, ResizeLike(name="logits_resize")([logits, image]))
+    model = keras.Model(image, ResizeLike(name=LOGITS_RESIZE)([logits, image]))
     pixels = np.zeros((13, 1, 3), np.uint8)
     pixels[[0, 6, 12], 0, 0] = [0, 200, 100]  # what the rows 0, 4 and 8 of 9 are
     probabilities = predict_probabilities(model, pixels, scales=(0.7,))

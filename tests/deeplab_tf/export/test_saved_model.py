@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 from deeplab_tf.export import EXPORTERS
 from deeplab_tf.export.saved_model import SavedModel, write_saved_model
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 
 SPEC = DatasetSpec(
     name="shapes",
@@ -68,20 +68,20 @@ def test_nothing_half_written_is_left_beside_it(written):
 
 def test_an_occupied_directory_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="must be empty or not there"):
+    with pytest.raises(FileExistsError, match="must be empty or absent"):
         write_saved_model(small_model(), SPEC, str(tmp_path))
     assert os.listdir(tmp_path) == ["mine.txt"]
 
 
 def test_a_model_of_other_classes_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"an output a class of shapes \(3\); it has 5"):
+    with pytest.raises(ValueError, match=r"one output per class of shapes \(3\); it has 5"):
         write_saved_model(small_model(num_classes=5), SPEC, str(tmp_path / "model"))
     assert os.listdir(tmp_path) == []
 
 
 def test_an_export_that_predicts_otherwise_is_removed(tmp_path):
     class Fickle(keras.layers.Layer):
-        """Other logits in a graph than outside one, as a wrong conversion would give."""
+        """Gives other logits in a graph than outside one, as a wrong conversion would."""
 
         def call(self, x):
             return x if tf.executing_eagerly() else 255.0 - x

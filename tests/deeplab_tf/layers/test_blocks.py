@@ -8,11 +8,11 @@ import tensorflow as tf
 from deeplab_tf.layers.atrous import AtrousConv2D, AtrousDepthwiseConv2D
 from deeplab_tf.layers.blocks import (
     NormConfig,
-    ResizeLike,
     classifier,
     depthwise_conv,
     separable_conv_bn_relu,
 )
+from deeplab_tf.layers.resize import ResizeLike, scaled_side
 
 
 def _ramp(*shape: int) -> np.ndarray:
@@ -81,7 +81,7 @@ def test_depthwise_convolution_is_equation_1_with_the_right_gradient(rate):
         y = model(value)
         loss = tf.reduce_sum(y)
     np.testing.assert_allclose(y, _equation_1(value.numpy(), full, rate), atol=1e-5)
-    # d loss / d (a tap's weight) is the sum of the pixels which that tap reads.
+    # The gradient of a tap's weight is the sum of the pixels that the tap reads.
     padded = np.pad(value.numpy(), ((0, 0), (rate, rate), (rate, rate), (0, 0)))
     taps = [
         [
@@ -94,7 +94,7 @@ def test_depthwise_convolution_is_equation_1_with_the_right_gradient(rate):
     np.testing.assert_allclose(gradient, np.array(taps), atol=1e-4)
 
 
-def test_resize_puts_corners_on_corners():
+def test_resize_aligns_corners():
     x = np.array([[0.0, 2.0], [4.0, 6.0]], np.float32)[None, :, :, None]
     y = ResizeLike()([x, np.zeros((1, 3, 5, 1), np.float32)]).numpy()[0, :, :, 0]
     np.testing.assert_allclose(y[0], [0, 0.5, 1, 1.5, 2], atol=1e-6)
@@ -106,6 +106,11 @@ def test_resize_from_one_pixel_is_a_broadcast():
     x = np.full((2, 1, 1, 3), 7.0, np.float32)
     y = ResizeLike()([x, np.zeros((2, 4, 6, 1), np.float32)]).numpy()
     np.testing.assert_array_equal(y, np.full((2, 4, 6, 3), 7.0))
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1.0, 65), (0.5, 33), (0.01, 1), (1.5, 97)])
+def test_scaling_a_side_scales_the_gaps_between_pixels(scale, expected):
+    assert scaled_side(65, scale) == expected
 
 
 def test_resize_in_half_precision_interpolates_in_float32():

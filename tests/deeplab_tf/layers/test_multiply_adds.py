@@ -3,9 +3,9 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.layers.atrous import AtrousConv2D
-from deeplab_tf.layers.blocks import ResizeLike
-from deeplab_tf.model import DeepLabV3Plus
 from deeplab_tf.layers.multiply_adds import multiply_adds
+from deeplab_tf.layers.resize import ResizeLike
+from deeplab_tf.model import DeepLabV3Plus
 
 
 def network(*layers, channels=3):
@@ -41,7 +41,7 @@ def test_a_dense_layer_on_a_vector_counts_its_kernel_once():
 def test_every_scale_and_its_mirror_image_is_counted():
     model = network(keras.layers.Conv2D(5, 1))
     one = 3 * 5
-    # code: 5 pixels at half size are 3, corners on corners
+    # code: 5 pixels at half size are 3, with align_corners=True
     assert multiply_adds(model, (5, 9), scales=(0.5, 1.0)) == (3 * 5 + 5 * 9) * one
     assert multiply_adds(model, (5, 9), scales=(0.5,), flip=True) == 2 * 3 * 5 * one
 
@@ -73,8 +73,13 @@ def test_the_papers_way_counts_weights_once_and_small_operations_every_time():
 
 def test_what_tensorflow_profiles_is_what_is_counted(capfd):
     model = DeepLabV3Plus(
-        backbone="mobilenet_v2_tiny", output_stride=32, atrous_rates=(1,), separable=False
-    ).build(4, (65, 97, 3))
+        4,
+        (65, 97, 3),
+        backbone="mobilenet_v2_tiny",
+        output_stride=32,
+        atrous_rates=(1,),
+        separable=False,
+    )
     graph = tf.function(model).get_concrete_function(tf.zeros([1, 65, 97, 3])).graph
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"
@@ -89,8 +94,10 @@ def test_what_tensorflow_profiles_is_what_is_counted(capfd):
 
 @pytest.mark.parametrize("backbone", ["mobilenet_v2_tiny", "resnet_tiny", "xception_tiny"])
 def test_a_network_built_for_any_size_counts_as_one_built_for_that_size(backbone):
-    config = DeepLabV3Plus(backbone=backbone, output_stride=8)
-    any_size, one_size = config.build(3), config.build(3, (65, 50, 3))
+    any_size, one_size = (
+        DeepLabV3Plus(3, shape, backbone=backbone, output_stride=8)
+        for shape in ((None, None, 3), (65, 50, 3))
+    )
     assert multiply_adds(any_size, (65, 50)) == multiply_adds(one_size, (65, 50)) > 0
 
 
@@ -99,8 +106,8 @@ def test_the_decoder_costs_what_the_paper_says():
     with_decoder, without = (
         multiply_adds(
             DeepLabV3Plus(
-                backbone="resnet50", output_stride=32, decoder=decoder, separable=False
-            ).build(21),
+                21, backbone="resnet50", output_stride=32, decoder=decoder, separable=False
+            ),
             (513, 513),
             counting="paper",
         )
@@ -110,8 +117,10 @@ def test_the_decoder_costs_what_the_paper_says():
 
 
 def test_resnet101_costs_what_the_paper_says():
-    config = DeepLabV3Plus(backbone="resnet101", output_stride=32, decoder=False, separable=False)
-    counted = multiply_adds(config.build(21), (513, 513), counting="paper")
+    model = DeepLabV3Plus(
+        21, backbone="resnet101", output_stride=32, decoder=False, separable=False
+    )
+    counted = multiply_adds(model, (513, 513), counting="paper")
     assert counted / 1e9 == pytest.approx(52.43, rel=1e-3)  # paper: Tab. 3
 
 
@@ -128,7 +137,7 @@ class Gate(keras.layers.Layer):
         return 100 * batch * height * width * channels
 
 
-def test_a_layer_of_our_own_says_what_it_costs():
+def test_a_layer_with_a_method_is_counted_by_it():
     image = keras.Input((None, None, 3))
     pooled = keras.layers.GlobalAveragePooling2D(keepdims=True)(image)
     model = keras.Model(image, Gate()([image, pooled]))
@@ -144,8 +153,8 @@ class Twice(keras.layers.Conv2D):
     "layer",
     [lambda: keras.layers.Conv2DTranspose(4, 3, name="up"), lambda: Twice(4, 3, name="up")],
 )
-def test_a_layer_that_nobody_can_count_is_refused(layer):
-    with pytest.raises(ValueError, match="nobody can count the multiply-adds of up, a (Conv2D|Tw)"):
+def test_a_layer_without_a_rule_is_refused(layer):
+    with pytest.raises(ValueError, match="no rule for the multiply-adds of up, a (Conv2D|Twice)"):
         multiply_adds(network(layer()), (8, 8))
 
 
@@ -162,7 +171,7 @@ def test_a_layer_that_is_called_twice_is_refused_rather_than_counted_once():
         multiply_adds(network(layer, layer), (8, 8))
 
 
-def test_a_size_or_a_way_of_counting_that_makes_no_sense_is_refused():
+def test_a_wrong_size_or_way_of_counting_is_refused():
     model = network(keras.layers.ReLU())
     for size, scales in [((0, 8), (1.0,)), ((8, 8), (1.0, -0.5)), ((8, 8), ())]:
         with pytest.raises(ValueError, match="must be positive, and scales one or more"):
@@ -171,7 +180,7 @@ def test_a_size_or_a_way_of_counting_that_makes_no_sense_is_refused():
         multiply_adds(model, (8, 8), counting="papers")
 
 
-def test_a_model_that_is_no_graph_of_layers_is_refused():
+def test_a_model_that_is_not_functional_is_refused():
     class Subclassed(keras.Model):
         pass
 

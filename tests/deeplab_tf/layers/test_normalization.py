@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.layers.normalization import BatchNorm, full_precision
-from deeplab_tf.training.loop import make_strategy
+from deeplab_tf.training.strategy import make_strategy
 
 
 def _activations(mean: float = 3.0) -> np.ndarray:

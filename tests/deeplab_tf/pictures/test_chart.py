@@ -13,7 +13,7 @@ from deeplab_tf.pictures.chart import _ticks, draw_curves
         (-3, 3, [-3, -2, -1, 0, 1, 2, 3]),
     ],
 )
-def test_ticks_are_round_and_reach_around_the_values(low, high, expected):
+def test_ticks_are_round_and_enclose_the_values(low, high, expected):
     assert _ticks(low, high) == expected
 
 

@@ -10,13 +10,13 @@ from deeplab_tf.recipe.dataset_spec import bit_palette
 PALETTE = ((10, 20, 30), (200, 100, 0))
 
 
-def test_each_class_gets_its_colour_and_void_grey():
+def test_each_class_gets_its_color_and_void_gray():
     colors = visualization.colorize(np.array([[0, 1, 255]]), PALETTE, ignore_label=255)
     assert colors.dtype == np.uint8
     assert colors.tolist() == [[[10, 20, 30], [200, 100, 0], list(visualization.VOID_COLOR)]]
 
 
-def test_a_value_that_is_no_class_is_refused():
+def test_a_value_that_is_not_a_class_is_refused():
     with pytest.raises(ValueError, match="classes 0..1; got 255"):
         visualization.colorize(np.array([[0, 255]]), PALETTE)
     with pytest.raises(ValueError, match="classes 0..1; got -1"):
@@ -50,13 +50,13 @@ def test_strip_shows_image_label_prediction_in_this_order():
     assert (strip[:, 14:] == PALETTE[1]).all()
 
 
-def test_legend_has_a_swatch_of_every_colour():
+def test_legend_has_a_swatch_of_every_color():
     picture = visualization.legend(("sky", "road"), PALETTE)
     for color in PALETTE:
         assert (picture == color).all(-1).sum() > 100
 
 
-def test_a_saved_label_map_reads_back_as_classes_and_looks_as_coloured(tmp_path):
+def test_a_saved_label_map_reads_back_as_classes_and_looks_like_colorize(tmp_path):
     label_map = np.arange(21).reshape(3, 7)
     path = str(tmp_path / "sub" / "a.png")
     visualization.save_label_map(path, label_map, bit_palette(21))
@@ -76,7 +76,7 @@ def test_above_256_classes_the_png_is_16_bit(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(path)), label_map)
 
 
-def test_void_is_no_prediction_to_save(tmp_path):
+def test_a_label_map_with_void_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="got 255"):
         visualization.save_label_map(str(tmp_path / "a.png"), np.array([[255]]), PALETTE)
     assert os.listdir(tmp_path) == []

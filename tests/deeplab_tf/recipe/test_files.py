@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from deeplab_tf.recipe.files import write_bytes, write_text
+from deeplab_tf.recipe.files import json_object, read_lines, write_bytes, write_text
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
@@ -20,3 +20,29 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
         write_bytes(str(path), "not bytes")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_lines_come_without_blank_ones_spaces_and_an_editors_mark(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes("\ufeffsky\r\n\n  größer Baum \n".encode())
+    assert read_lines(str(path)) == ["sky", "größer Baum"]
+
+
+def test_a_list_in_another_encoding_is_refused_by_name(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes("größer".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"names\.txt must be a text file in UTF-8"):
+        read_lines(str(path))
+
+
+def test_json_that_is_no_object_is_refused():
+    assert json_object('{"a": [1]}', "a recipe") == {"a": [1]}
+    for text in ("", "{", "\0", "[" * 10**5):
+        with pytest.raises(ValueError, match="^not readable JSON: "):
+            json_object(text, "a recipe")
+    for text in ("[]", "1", "null", '"text"'):
+        with pytest.raises(ValueError, match="^a recipe must be an object; got "):
+            json_object(text, "a recipe")
+    for depth in range(100, 1000, 100):
+        with pytest.raises(ValueError, match="^not readable JSON: |^a recipe must be an object"):
+            json_object("[" * depth + "]" * depth, "a recipe")

@@ -1,92 +1,75 @@
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pytest
 from absl import flags
 
 from deeplab_tf.recipe import flags as recipe_flags
-from deeplab_tf.recipe.options import DataConfig, Recipe, TrainConfig
-
-
-def option(default: Any) -> Any:
-    return dataclasses.field(default=default, metadata={"help": "an option"})
+from deeplab_tf.recipe.options import Options, option
+from deeplab_tf.recipe.parts import Recipe
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Small:
-    kind: ClassVar[str] = "small"
-    stride: Literal[8, 16] = option(16)
-    mode: Literal["a", "b"] = option("a")
-    rates: tuple[int, ...] | None = option(None)
-    convs: tuple[tuple[int, int], ...] = option(())
-    deep: bool = option(False)
-
-    def __post_init__(self):
-        if self.rates == (0,):
-            raise ValueError("rates must be positive.")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Other:
-    kind: ClassVar[str] = "other"
-    stride: Literal[8, 16] = option(8)
-    head: str = option("psp")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Clashing:
+class Clashing(Options):
     kind: ClassVar[str] = "clashing"
-    stride: int = option(8)
+
+    stride: int = option(8, "a stride")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Free:
+class Free(Options):
     kind: ClassVar[str] = "free"
-    stride: Literal[8, 16] | None = option(8)
+
+    stride: Literal[8, 16] | None = option(8, "a stride")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Unwritable:
-    table: dict[str, int] | None = option(None)
+class Unwritable(Options):
+    kind: ClassVar[str] = "unwritable"
+
+    table: dict[str, int] | None = option(None, "a table")
 
 
-RECIPES = {
-    "small_shapes": Recipe(
-        model=Small(rates=(6, 12)),
-        data=DataConfig(images_dir="photos"),
-        train=TrainConfig(steps=100, lr_multipliers=(("head", 2.0),)),
-        expected_mean_iou=50.0,
-    ),
-    "other_shapes": Recipe(model=Other(), data=DataConfig(), train=TrainConfig(epochs=2)),
-}
+@pytest.fixture
+def recipe_of(parts, recipes):
+    """A function: arguments of the command line -> the recipe."""
+
+    def recipe_of(*arguments: str, recipe: str = "small_photos") -> Recipe:
+        values = flags.FlagValues()
+        recipe_flags.define_recipe(values)
+        recipe_flags.define(parts, values)
+        values(["program", f"--recipe={recipe}", *arguments])
+        return recipe_flags.recipe_from_flags(recipes, parts, values)
+
+    return recipe_of
 
 
-def recipe_of(*arguments: str, recipe: str = "small_shapes") -> Recipe:
+def defined(parts) -> flags.FlagValues:
     values = flags.FlagValues()
-    recipe_flags.define(Small, Other, flag_values=values)
-    values(["program", f"--recipe={recipe}", *arguments])
-    return recipe_flags.recipe_from_flags(RECIPES, values)
+    recipe_flags.define(parts, values)
+    return values
 
 
-def test_without_flags_it_is_the_recipe():
-    assert recipe_of() == RECIPES["small_shapes"]
+def test_without_flags_it_is_the_recipe(recipe_of, recipes):
+    for name, recipe in recipes.items():
+        assert recipe_of(recipe=name) == recipe
 
 
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        ("--data.crop_size=65", 65),
-        ("--train.base_lr=1e-3", 0.001),
-        ("--train.base_lr=1", 1.0),
-        ("--data.dataset=folder", "folder"),
-        ("--data.labels_dir=a,b=c", "a,b=c"),
-        ("--data.images_dir=none", None),
-        ("--data.dataset=none", "none"),
-        ("--eval.flip", True),
-        ("--eval.flip=true", True),
-        ("--noeval.flip", False),
-        ("--eval.flip=false", False),
-        ("--train.weight_decay_on=all", "all"),
+        ("--train.batch_size=65", 65),
+        ("--schedule.base_lr=1e-3", 0.001),
+        ("--schedule.base_lr=1", 1.0),
+        ("--dataset.images_dir=a,b=c", "a,b=c"),
+        ("--dataset.images_dir=none", None),
+        ("--dataset.images_dir=", ""),
+        ("--train.split=none", "none"),
+        ("--predict.flip", True),
+        ("--predict.flip=true", True),
+        ("--nopredict.flip", False),
+        ("--predict.flip=false", False),
+        ("--optimizer.decay_on=all", "all"),
         ("--model.stride=8", 8),
         ("--model.mode=b", "b"),
         ("--model.rates=1,2,3", (1, 2, 3)),
@@ -97,113 +80,266 @@ def test_without_flags_it_is_the_recipe():
         ("--model.rates=none", None),
         ("--model.convs=3:256,1:64", ((3, 256), (1, 64))),
         ("--model.convs=()", ()),
-        ("--data.scale_range=0.5,2", (0.5, 2.0)),
-        ("--data.augmentations=random_flip", ("random_flip",)),
-        ("--data.augmentations=", ()),
-        ("--train.lr_multipliers=decoder:10,logits:0.5", (("decoder", 10.0), ("logits", 0.5))),
-        ("--eval.output_stride=none", None),
+        ("--dataset.names=sky,road", ("sky", "road")),
+        ("--dataset.names=", ()),
+        ("--predict.scales=0.5,2", (0.5, 2.0)),
+        ("--optimizer.lr_multipliers=decoder:10,logits:0.5", (("decoder", 10.0), ("logits", 0.5))),
+        ("--train.loss_normalization=replica", "replica"),
         ("--eval.excluded_classes=0,3", (0, 3)),
     ],
 )
-def test_a_flag_sets_its_field(argument, value):
-    section, name = argument.split("=")[0].removeprefix("--").removeprefix("no").split(".")
-    given = getattr(getattr(recipe_of(argument), section), name)
+def test_a_flag_sets_its_option(recipe_of, argument, value):
+    part, name = argument.split("=")[0].removeprefix("--").removeprefix("no").split(".")
+    given = getattr(getattr(recipe_of(argument), part), name)
     assert given == value
     assert type(given) is type(value)
 
 
-def test_a_flag_sets_its_field_alone():
-    old, new = RECIPES["small_shapes"], recipe_of("--data.crop_size=65")
-    assert new == dataclasses.replace(old, data=dataclasses.replace(old.data, crop_size=65))
+def test_a_flag_sets_its_option_alone(recipe_of, recipe):
+    expected = dataclasses.replace(recipe, schedule=recipe.schedule.replace(base_lr=0.5))
+    assert recipe_of("--schedule.base_lr=0.5") == expected
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--data.crop_size=6.5", "--data.crop_size=6.5: expected integer; got '6.5'"),
-        ("--data.crop_size=none", "expected integer; got 'none'"),
-        ("--train.base_lr=fast", "expected number; got 'fast'"),
-        ("--train.base_lr=nan", "expected number; got 'nan'"),
+        ("--train.batch_size=6.5", "--train.batch_size=6.5: expected integer; got '6.5'"),
+        ("--train.batch_size=none", "expected integer; got 'none'"),
+        ("--schedule.base_lr=fast", "expected number; got 'fast'"),
+        ("--schedule.base_lr=nan", "expected number; got 'nan'"),
+        ("--schedule.base_lr=1e999", "expected number; got '1e999'"),
+        ("--schedule=cosin", r"expected poly\|cosine\|step; got 'cosin'"),
         ("--model.stride=4", r"expected 8\|16; got '4'"),
-        ("--train.weight_decay_on=some", r"expected kernels\|all; got 'some'"),
+        ("--optimizer.decay_on=some", r"expected kernels\|all; got 'some'"),
         ("--model.rates=1,x", "expected integer; got 'x'"),
         ("--model.rates=1,", "expected integer; got ''"),
-        ("--data.augmentations=random_flip,", "expected text; got ''"),
-        ("--data.scale_range=1", "expected number,number; got '1'"),
-        ("--data.scale_range=1,2,3", "expected number,number; got '1,2,3'"),
+        ("--dataset.names=sky,", "expected text; got ''"),
         ("--model.convs=3", "expected integer:integer; got '3'"),
-        ("--train.lr_multipliers=decoder", "expected text:number; got 'decoder'"),
-        ("--data.crop_siz=65", "Unknown command line flag 'data.crop_siz'. Did you mean: data.cr"),
+        ("--model.convs=1:2:3", "expected integer:integer; got '1:2:3'"),
+        ("--optimizer.lr_multipliers=decoder", "expected text:number; got 'decoder'"),
+        ("--predict.flip=maybe", "flag --predict.flip=maybe"),
+        ("--augment=crop,", "expected text; got ''"),
+        (
+            "--train.batch_siz=65",
+            "Unknown command line flag 'train.batch_siz'. Did you mean: train",
+        ),
     ],
 )
-def test_a_value_that_does_not_parse_names_flag_and_form(argument, message):
+def test_a_value_that_does_not_parse_names_flag_and_form(recipe_of, argument, message):
     with pytest.raises(flags.Error, match=message):
         recipe_of(argument)
 
 
-def test_the_result_is_validated_like_any_recipe():
-    with pytest.raises(ValueError, match="data.crop_size must be at least 1"):
-        recipe_of("--data.crop_size=0")
-    with pytest.raises(ValueError, match="rates must be positive"):
-        recipe_of("--model.rates=0")
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--train.batch_size=0", "--train.batch_size must be at least 1; got 0."),
+        ("--model.rates=0", "--model.rates must be at least 1; got (0,)."),
+        ("--augment.crop.size=0", "--augment.crop.size must be at least 1; got 0."),
+        ("--augment.scale.low=3", "--augment.scale.low must be at most high, 2.0; got 3.0."),
+        (
+            "--loss.hard_example_mining_step=5",
+            "--loss.hard_example_mining_step must be 0 where top_k_percent_pixels is 1, every"
+            " pixel; got 5.",
+        ),
+    ],
+)
+def test_a_value_that_its_option_may_not_have_is_refused_by_the_flags_name(
+    recipe_of, argument, message
+):
+    with pytest.raises(ValueError) as error:
+        recipe_of(argument)
+    assert str(error.value) == message
 
 
-def test_one_length_of_training_takes_back_the_other():
+def test_a_value_of_a_nested_part_is_refused_by_the_flags_name(recipe_of):
+    with pytest.raises(ValueError, match=r"^--model\.head\.channels must be at least 1; got 0\.$"):
+        recipe_of("--model.head.channels=0", recipe="other_photos")
+
+
+def test_a_kind_has_its_own_defaults_unless_it_is_the_recipes(recipe_of, recipe, parts):
+    cosine = parts["schedule"]["cosine"]
+    assert recipe_of("--schedule=cosine").schedule == cosine()
+    assert recipe_of("--schedule=cosine", "--schedule.end_lr=0.1").schedule == cosine(end_lr=0.1)
+    assert recipe_of("--schedule=poly").schedule == recipe.schedule
+    assert recipe_of("--schedule=poly", "--schedule.base_lr=1").schedule == recipe.schedule.replace(
+        base_lr=1.0
+    )
+    assert recipe_of("--model=other").model == parts["model"]["other"]()
+
+
+def test_flags_of_a_nested_part(recipe_of, recipes):
+    def head(*arguments):
+        return recipe_of(*arguments, recipe="other_photos").model.head
+
+    old = recipes["other_photos"].model.head
+    kinds = {type(head).kind: type(head) for head in (old, head("--model.head=psp"))}
+    assert head("--model.head=psp") == kinds["psp"]()
+    assert head("--model.head=psp", "--model.head.channels=64") == kinds["psp"](channels=64)
+    assert head("--model.head=encoding") == old
+    assert head("--model.head.channels=64") == old.replace(channels=64)
+    assert recipe_of("--model=other", "--model.head.channels=64").model.head == kinds["encoding"](
+        channels=64
+    )
+
+
+def test_the_list_of_augmentations_is_set_as_a_whole(recipe_of, recipe, parts):
+    scale, crop = recipe.augment
+    flip = parts["augment"]["flip"]()
+    assert recipe_of("--augment=flip,crop").augment == (flip, crop)
+    assert recipe_of("--augment=crop, scale").augment == (crop, scale)
+    assert recipe_of("--augment=").augment == ()
+    assert recipe_of("--augment=scale", recipe="other_photos").augment == (type(scale)(),)
+
+
+def test_an_option_of_an_augmentation_names_its_kind(recipe_of, recipe):
+    scale, crop = recipe.augment
+    assert recipe_of("--augment.crop.size=321").augment == (scale, crop.replace(size=321))
+    given = recipe_of("--augment=crop", "--augment.crop.size=321", recipe="other_photos")
+    assert given.augment == (type(crop)(size=321),)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--augment=crop,blur"],
+            "unknown augment 'blur'; known: crop, flip, scale.",
+        ),
+        (
+            ["--augment=flip,scale", "--augment.crop.size=9"],
+            "--augment.crop.size needs crop in the list --augment; it has flip,scale.",
+        ),
+        (
+            ["--augment=", "--augment.crop.size=9"],
+            "--augment.crop.size needs crop in the list --augment; it has nothing.",
+        ),
+        (
+            ["--model.head=psp"],
+            "--model.head does not apply to model small, which has --model.convs, --model.decoder,"
+            " --model.mode, --model.rates, --model.stride.",
+        ),
+        (
+            ["--model.head.channels=64"],
+            "--model.head.channels does not apply to model small, which has --model.convs,"
+            " --model.decoder, --model.mode, --model.rates, --model.stride.",
+        ),
+        (
+            ["--model=other", "--model.head=psp", "--model.head.codewords=4"],
+            "--model.head.codewords does not apply to model.head psp, which has"
+            " --model.head.channels.",
+        ),
+        (
+            ["--schedule=cosine", "--schedule.power=2"],
+            "--schedule.power does not apply to schedule cosine, which has --schedule.base_lr,"
+            " --schedule.end_lr, --schedule.warmup, --schedule.warmup_lr, --schedule.warmup_steps.",
+        ),
+    ],
+)
+def test_a_flag_of_another_kind_is_refused_with_the_options_that_apply(
+    recipe_of, arguments, message
+):
+    with pytest.raises(ValueError) as error:
+        recipe_of(*arguments)
+    assert str(error.value) == message
+
+
+def test_one_length_of_training_takes_back_the_other(recipe_of):
     assert recipe_of("--train.epochs=3").train.steps is None
     assert recipe_of("--train.epochs=3").train.epochs == 3
-    assert recipe_of("--train.steps=3", recipe="other_shapes").train.epochs is None
-    with pytest.raises(ValueError, match="exactly one of train.steps and train.epochs"):
-        recipe_of("--train.steps=3", "--train.epochs=3")
-    with pytest.raises(ValueError, match="exactly one of train.steps and train.epochs"):
-        recipe_of("--train.steps=none")
+    assert recipe_of("--train.steps=3", recipe="other_photos").train.epochs is None
+    for arguments in (["--train.steps=3", "--train.epochs=3"], ["--train.steps=none"]):
+        with pytest.raises(ValueError, match="--train.steps or epochs must be set, and not both"):
+            recipe_of(*arguments)
 
 
-def test_a_flag_of_another_architecture_is_an_error():
-    with pytest.raises(ValueError) as error:
-        recipe_of("--model.head=aspp")
-    assert str(error.value) == (
-        "--model.head does not apply to Small (fields: stride, mode, rates, convs, deep)."
-    )
-    assert recipe_of("--model.head=aspp", recipe="other_shapes").model.head == "aspp"
+def test_an_unknown_recipe_suggests_the_closest(recipe_of):
+    with pytest.raises(ValueError, match="unknown recipe 'smal_photos'.*mean 'small_photos'"):
+        recipe_of(recipe="smal_photos")
 
 
-def test_an_unknown_recipe_suggests_the_closest():
-    with pytest.raises(ValueError, match="unknown recipe 'smal_shapes'.*mean 'small_shapes'"):
-        recipe_of(recipe="smal_shapes")
-
-
-def test_no_recipe_lists_all():
+def test_no_recipe_lists_all(parts, recipes):
     values = flags.FlagValues()
-    recipe_flags.define(Small, flag_values=values)
+    recipe_flags.define_recipe(values)
     values(["program"])
-    with pytest.raises(ValueError, match="--recipe is missing; known: other_shapes, small_shapes"):
-        recipe_flags.recipe_from_flags(RECIPES, values)
+    with pytest.raises(ValueError, match="--recipe is missing; known: other_photos, small_photos"):
+        recipe_flags.recipe_from_flags(recipes, parts, values)
 
 
-def test_one_section_alone():
-    values = flags.FlagValues()
-    recipe_flags.define_section("data", DataConfig, flag_values=values)
-    values(["program", "--data.ignore_label=0"])
-    assert "train.steps" not in values
-    data = recipe_flags.section_from_flags("data", DataConfig(crop_size=65), values)
-    assert data == DataConfig(crop_size=65, ignore_label=0)
+def test_a_program_may_have_the_flags_of_some_parts(parts, recipe):
+    some = {name: parts[name] for name in ("dataset", "eval")}
+    values = defined(some)
+    values(["program", "--dataset.images_dir=elsewhere"])
+    assert "schedule" not in values and "train.steps" not in values
+    dataset = recipe_flags.part_from_flags("dataset", recipe.dataset, some["dataset"], values)
+    assert dataset == recipe.dataset.replace(images_dir="elsewhere")
+    assert recipe_flags.apply(recipe, some, values) == dataclasses.replace(recipe, dataset=dataset)
 
 
-def test_two_types_of_one_model_field_are_refused():
-    with pytest.raises(TypeError, match="--model.stride must have one type; Clashing"):
-        recipe_flags.define(Small, Clashing, flag_values=flags.FlagValues())
+def test_two_types_of_one_option_are_refused(parts):
+    clashing = {"model": {"small": parts["model"]["small"], "clashing": Clashing}}
+    with pytest.raises(TypeError, match="--model.stride must have one type; clashing gives it"):
+        defined(clashing)
 
 
-@pytest.mark.parametrize("classes", [(Small, Free), (Free, Small)])
-def test_none_is_for_the_architecture_that_takes_it(classes):
-    values = flags.FlagValues()
-    recipe_flags.define(*classes, flag_values=values)
+def test_a_choice_and_a_plain_option_of_one_name_are_refused(parts):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Plain(Options):
+        head: str = option("psp", "a head")
+
+    with pytest.raises(TypeError, match="--model.head must have one type"):
+        defined({"model": {"other": parts["model"]["other"], "plain": Plain}})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_none_is_for_the_kind_that_takes_it(parts, order):
+    small = parts["model"]["small"]
+    kinds = {"model": dict([("small", small), ("free", Free)][::order])}
+    values = defined(kinds)
     values(["program", "--model.stride=none"])
-    assert recipe_flags.section_from_flags("model", Free(), values) == Free(stride=None)
-    with pytest.raises(ValueError, match=r"--model.stride of Small must be 8\|16; got none"):
-        recipe_flags.section_from_flags("model", Small(), values)
+    free = recipe_flags.part_from_flags("model", Free(), kinds["model"], values)
+    assert free == Free(stride=None)
+    with pytest.raises(ValueError, match=r"^--model.stride must be 8\|16; got None"):
+        recipe_flags.part_from_flags("model", small(), kinds["model"], values)
 
 
 def test_a_type_without_a_form_is_refused():
     with pytest.raises(TypeError, match="cannot be given on the command line"):
-        recipe_flags.define_section("model", Unwritable, flag_values=flags.FlagValues())
+        defined({"model": {"unwritable": Unwritable}})
+
+
+def test_help_prints_the_parts_in_order_with_a_line_for_each_kind(parts):
+    text = recipe_flags.help_text(parts)
+    lines = text.splitlines()
+    heads = [line for line in lines if line.startswith("--")]
+    assert [line.split("=")[0].split(".")[0].removeprefix("--") for line in heads] == list(parts)
+    assert "--augment=KIND,KIND,...; the recipe's unless given" in heads
+    for name, kinds in parts.items():
+        if isinstance(kinds, dict):
+            for kind, cls in kinds.items():
+                (line,) = (line for line in lines if line.split()[:1] == [kind])
+                assert line.endswith(f"  {cls.__doc__.splitlines()[0]}")
+        else:
+            assert f"--{name}.*  {kinds.__doc__.splitlines()[0]}" in heads
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_help_of_an_option_has_its_form_and_the_kinds_it_is_of_unless_it_is_of_all(parts):
+    text = recipe_flags.help_text(parts)
+    rates = (
+        "  --model.rates=integer,... or none\n        atrous rates; none: the stride's [small]\n"
+    )
+    assert rates in text
+    assert "  --model.stride=8|16 or none\n        output stride\n" in text
+    assert "  --model.head=encoding|psp\n        what classifies [other]\n" in text
+    assert "  --model.head.channels=integer\n        filters [encoding, psp]\n" in text
+    assert "  --augment.crop.size=integer\n        side of the square, pixels\n" in text
+    assert "  --train.split=text\n        split to train on\n" in text
+
+
+def test_help_lists_every_flag_and_no_other(parts):
+    lines = recipe_flags.help_text(parts).splitlines()
+    listed = {line.strip().split("=")[0] for line in lines if line.strip().startswith("--")}
+    listed = {name.removeprefix("--") for name in listed if ".*" not in name}
+    values = defined(parts)
+    assert listed == set(values)

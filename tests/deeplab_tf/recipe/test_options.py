@@ -1,136 +1,187 @@
 import dataclasses
-from typing import ClassVar, Literal
+import math
+from typing import Any, ClassVar, Literal
 
 import pytest
 
-from deeplab_tf.recipe import options as config
-from deeplab_tf.recipe import as_json as recipe_json
-from deeplab_tf.recipe.options import DataConfig, EvalConfig, Recipe, TrainConfig
+from deeplab_tf.recipe.options import Options, describe, hints, lookup, option, syntax
+from deeplab_tf.recipe.parts import Train
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Net:
-    """A model config; its network is not needed here."""
+class Leaf(Options):
+    """A nested part."""
 
-    kind: ClassVar[str] = "net"
-    width: int = 8
-    rates: tuple[int, ...] | None = None
-    pairs: tuple[tuple[int, int], ...] = ((3, 256),)
+    kind: ClassVar[str] = "leaf"
+
+    width: int = option(3, "width", minimum=1)
 
 
-RECIPE = Recipe(
-    model=Net(rates=(6, 12)),
-    data=DataConfig(scale_range=(0.5, 1.5)),
-    train=TrainConfig(steps=10, lr_multipliers=(("decoder", 10.0),)),
-    eval=EvalConfig(scales=(0.5, 1.0)),
-    expected_mean_iou=51.05,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Branch(Options):
+    """Another one."""
+
+    kind: ClassVar[str] = "branch"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Everything(Options):
+    """An option of every type."""
+
+    number: int = option(5, "an integer", minimum=1, maximum=9)
+    share: float = option(0.5, "a number", above=0, below=1)
+    text: str = option("a", "text")
+    switch: bool = option(False, "true or false")
+    choice: Literal["a", "b"] = option("a", "a word")
+    stride: Literal[1, 2] = option(1, "a number of a few")
+    maybe: int | None = option(None, "an integer or none", minimum=0)
+    maybe_switch: bool | None = option(None, "true, false or none")
+    rates: tuple[int, ...] = option((), "integers", minimum=1)
+    scales: tuple[float, float] = option((0.5, 2.0), "two numbers", maximum=4)
+    maybe_rates: tuple[int, ...] | None = option(None, "integers or none")
+    factors: tuple[tuple[str, float], ...] = option((), "pairs", minimum=0)
+    words: tuple[Literal["x", "y"], ...] = option((), "words")
+    part: Leaf | Branch = option(Leaf(), "a part", kinds={"leaf": Leaf, "branch": Branch})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"number": 1.0}, "number must be an integer; got 1.0."),
+        ({"number": "1"}, "number must be an integer; got '1'."),
+        ({"number": True}, "number must be an integer; got True."),
+        ({"number": None}, "number must be an integer; got None."),
+        ({"number": 0}, "number must be at least 1; got 0."),
+        ({"number": 10}, "number must be at most 9; got 10."),
+        ({"share": "0.5"}, "share must be a number; got '0.5'."),
+        ({"share": True}, "share must be a number; got True."),
+        ({"share": math.nan}, "share must be a number; got nan."),
+        ({"share": -math.inf}, "share must be a number; got -inf."),
+        ({"share": 10**400}, f"share must be a number; got {10**400}."),
+        ({"share": 0}, "share must be above 0; got 0."),
+        ({"share": 1.0}, "share must be below 1; got 1.0."),
+        ({"text": 1}, "text must be text; got 1."),
+        ({"text": None}, "text must be text; got None."),
+        ({"switch": 1}, "switch must be true or false; got 1."),
+        ({"switch": "false"}, "switch must be true or false; got 'false'."),
+        ({"choice": "c"}, "choice must be a|b; got 'c'."),
+        ({"choice": ["a"]}, "choice must be a|b; got ('a',)."),
+        ({"stride": 3}, "stride must be 1|2; got 3."),
+        ({"stride": True}, "stride must be 1|2; got True."),
+        ({"stride": 1.0}, "stride must be 1|2; got 1.0."),
+        ({"maybe": 1.5}, "maybe must be an integer, or none; got 1.5."),
+        ({"maybe": -1}, "maybe must be at least 0; got -1."),
+        ({"maybe_switch": 0}, "maybe_switch must be true or false, or none; got 0."),
+        ({"rates": 1}, "rates must be integer,...; got 1."),
+        ({"rates": "12"}, "rates must be integer,...; got '12'."),
+        ({"rates": (1, True)}, "rates must be integer,...; got (1, True)."),
+        ({"rates": None}, "rates must be integer,...; got None."),
+        ({"rates": (2, 0)}, "rates must be at least 1; got (2, 0)."),
+        ({"scales": (1.0,)}, "scales must be number,number; got (1.0,)."),
+        ({"scales": (1.0, math.nan)}, "scales must be number,number; got (1.0, nan)."),
+        ({"scales": (1, 5)}, "scales must be at most 4; got (1, 5)."),
+        ({"maybe_rates": (0.5,)}, "maybe_rates must be integer,..., or none; got (0.5,)."),
+        ({"factors": (("a", "b"),)}, "factors must be text:number,...; got (('a', 'b'),)."),
+        ({"factors": ("a", 1.0)}, "factors must be text:number,...; got ('a', 1.0)."),
+        ({"factors": (("a", -1.0),)}, "factors must be at least 0; got (('a', -1.0),)."),
+        ({"words": ("x", "z")}, "words must be x|y,...; got ('x', 'z')."),
+        ({"part": None}, "part must be one of leaf, branch; got None."),
+        ({"part": Leaf}, f"part must be one of leaf, branch; got {Leaf!r}."),
+        ({"part": Train(steps=1)}, f"part must be one of leaf, branch; got {Train(steps=1)!r}."),
+        ({"part": "leav"}, "unknown part 'leav'; known: branch, leaf. Did you mean 'leaf'?"),
+    ],
 )
+def test_a_value_that_an_option_may_not_have_is_refused_by_name(values, message):
+    with pytest.raises(ValueError) as error:
+        Everything(**values)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"number": 1},
+        {"number": 9},
+        {"share": 0.999},
+        {"text": ""},
+        {"switch": True},
+        {"choice": "b"},
+        {"stride": 2},
+        {"maybe": 0},
+        {"maybe_switch": False},
+        {"rates": (1,)},
+        {"scales": (1, 2.5)},
+        {"maybe_rates": ()},
+        {"factors": (("a", 0), ("b", 2.0))},
+        {"words": ("y", "x", "y")},
+        {"part": Branch()},
+    ],
+)
+def test_a_value_that_fits_is_kept_as_it_is(values):
+    ((name, value),) = values.items()
+    assert getattr(Everything(**values), name) is value
+
+
+def test_lists_become_tuples_at_every_depth():
+    options = Everything(rates=[1, 2], factors=[["a", 1.0], ["b", 2.0]])
+    assert options.rates == (1, 2)
+    assert options.factors == (("a", 1.0), ("b", 2.0))
+    assert isinstance(hash(options), int)
+
+
+def test_the_name_of_a_nested_kind_stands_for_its_defaults():
+    assert Everything(part="leaf").part == Leaf()
+    assert Everything(part="branch").part == Branch()
+    assert Everything(part=Leaf(width=7)).part.width == 7
+
+
+def test_replace_checks_the_new_values():
+    assert Everything().replace(number=2) == Everything(number=2)
+    with pytest.raises(ValueError, match="number must be at least 1; got 0"):
+        Everything().replace(number=0)
+
+
+def test_an_option_cannot_be_assigned():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Everything().number = 3
+
+
+def test_hints_are_resolved_and_leave_out_the_kind():
+    assert hints(Leaf) == {"width": int}
+    assert hints(Everything)["maybe"] == int | None
+
+
+@pytest.mark.parametrize(
+    ("hint", "form", "words"),
+    [
+        (int, "integer", "an integer"),
+        (str | None, "text", "text, or none"),
+        (Literal[8, 16], "8|16", "8|16"),
+        (tuple[float, float], "number,number", "number,number"),
+        (tuple[int, ...] | None, "integer,...", "integer,..., or none"),
+        (tuple[tuple[str, float], ...], "text:number,...", "text:number,..."),
+    ],
+)
+def test_a_type_has_a_form_on_the_command_line_and_in_messages(hint, form, words):
+    assert syntax(hint) == form
+    assert describe(hint) == words
+
+
+@pytest.mark.parametrize("hint", [dict[str, int], Any, tuple[tuple[tuple[int, ...], ...], ...]])
+def test_a_type_without_a_form_is_refused(hint):
+    with pytest.raises(TypeError, match="cannot be given on the command line"):
+        syntax(hint)
 
 
 def test_lookup_names_what_is_known_and_the_closest():
-    with pytest.raises(ValueError, match=r"unknown backbone 'resnet-50'; known: resnet50, xc") as e:
-        config.lookup({"xception65": 1, "resnet50": 2}, "resnet-50", "backbone")
-    assert str(e.value).endswith("Did you mean 'resnet50'?")
+    with pytest.raises(ValueError) as error:
+        lookup({"xception65": 1, "resnet50": 2}, "resnet-50", "backbone")
+    assert str(error.value) == (
+        "unknown backbone 'resnet-50'; known: resnet50, xception65. Did you mean 'resnet50'?"
+    )
 
 
 def test_lookup_guesses_nothing_where_nothing_is_close():
     with pytest.raises(ValueError) as error:
-        config.lookup({"xception65": 1}, "zzz", "backbone")
+        lookup({"xception65": 1}, "zzz", "backbone")
     assert "Did you mean" not in str(error.value)
-
-
-def test_json_gives_back_the_recipe():
-    assert recipe_json.from_json(recipe_json.to_json(RECIPE), {"net": Net}) == RECIPE
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ('"net"', '"nets"', "unknown model kind 'nets'"),
-        ('"width"', '"widht"', "unknown field of Net 'widht'.*Did you mean 'width'"),
-        ('"crop_size"', '"crop"', "unknown field of DataConfig 'crop'"),
-        ('"crop_size": 513', '"crop_size": 0', "crop_size must be at least 1"),
-    ],
-)
-def test_json_that_does_not_fit_says_what(old, new, message):
-    text = recipe_json.to_json(RECIPE)
-    assert old in text
-    with pytest.raises(ValueError, match=message):
-        recipe_json.from_json(text.replace(old, new), {"net": Net})
-
-
-@pytest.mark.parametrize(
-    ("cls", "fields", "message"),
-    [
-        (DataConfig, {"crop_size": 0}, "data.crop_size must be at least 1"),
-        (DataConfig, {"batch_size": 0}, "data.batch_size must be at least 1"),
-        (DataConfig, {"scale_range": (2.0, 0.5)}, "data.scale_range must be"),
-        (DataConfig, {"scale_range": (0.0, 0.5)}, "data.scale_range must be"),
-        (DataConfig, {"scale_step": -0.1}, "data.scale_step must not be negative"),
-        (DataConfig, {"val_fraction": 1.0}, "data.val_fraction must be in"),
-        (DataConfig, {"num_examples": 3}, "data.num_examples must be at least 4"),
-        (TrainConfig, {}, "exactly one of train.steps and train.epochs.*steps=None"),
-        (TrainConfig, {"steps": 1, "epochs": 2}, "exactly one of.*steps=1 and epochs=2"),
-        (TrainConfig, {"steps": 0}, "length of training must be positive; got 0"),
-        (TrainConfig, {"epochs": -1.0}, "length of training must be positive; got -1.0"),
-        (TrainConfig, {"steps": 1, "save_every": 0}, "train.save_every must be at least 1"),
-        (TrainConfig, {"steps": 1, "base_lr": -1.0}, "train.base_lr must not be negative"),
-        (TrainConfig, {"steps": 9, "end_lr": -0.1}, "train.end_lr must not be negative"),
-        (TrainConfig, {"steps": 9, "slow_start_lr": -0.1}, "train.slow_start_lr must not be neg"),
-        (DataConfig, {"base_size": 1, "scale_range": (0.6, 2.0)}, "data.base_size times the"),
-        (TrainConfig, {"steps": 9, "slow_start_steps": -1}, "train.slow_start_steps must not be"),
-        (TrainConfig, {"steps": 9, "decay_steps": 0}, "train.decay_steps must be at least 1"),
-        (TrainConfig, {"steps": 9, "class_weights": (1.0, -1.0)}, "class_weights must not be neg"),
-        (TrainConfig, {"steps": 9, "top_k_percent_pixels": 0.0}, r"must be in \(0, 1\], 1 for"),
-        (TrainConfig, {"steps": 9, "top_k_percent_pixels": 25.0}, "every pixel; got 25.0"),
-        (TrainConfig, {"steps": 9, "hard_example_mining_step": 5}, "needs train.top_k_percent"),
-        (DataConfig, {"resize_min_side": 0}, "data.resize_min_side must be at least 1"),
-        (DataConfig, {"resize_max_side": 512}, "none or at least .*resize_min_side, 513; got 512"),
-        (DataConfig, {"resize_factor": 0}, "data.resize_factor must be at least 1"),
-        (EvalConfig, {"scales": ()}, "eval.scales must be one or more positive"),
-        (EvalConfig, {"scales": (1.0, 0.0)}, "eval.scales must be one or more positive"),
-    ],
-)
-def test_a_bad_value_is_refused(cls, fields, message):
-    with pytest.raises(ValueError, match=message):
-        cls(**fields)
-
-
-def test_epochs_become_steps():
-    assert TrainConfig(epochs=3).total_steps(num_examples=100, batch_size=8) == 38  # 37.5
-    assert TrainConfig(epochs=0.001).total_steps(num_examples=100, batch_size=8) == 1
-    assert TrainConfig(steps=7).total_steps(num_examples=100, batch_size=8) == 7
-
-
-def test_slow_start_of_the_whole_training_is_refused():
-    config = TrainConfig(epochs=2, slow_start_steps=20)
-    assert config.total_steps(num_examples=105, batch_size=10) == 21
-    with pytest.raises(ValueError, match="must be below the length of training, 20 steps; got 20"):
-        config.total_steps(num_examples=100, batch_size=10)
-
-
-def test_differences_are_those_a_resumed_run_may_not_have():
-    data = dataclasses.replace(RECIPE.data, crop_size=65, images_dir="elsewhere")
-    train = dataclasses.replace(RECIPE.train, save_every=1, base_lr=0.1)
-    other = dataclasses.replace(RECIPE, model=Net(rates=(6, 12), width=4), data=data, train=train)
-    assert recipe_json.differences(RECIPE, RECIPE) == []
-    assert recipe_json.differences(RECIPE, other) == [
-        "model.width: 8 -> 4",
-        "data.crop_size: 513 -> 65",
-        "train.base_lr: 0.007 -> 0.1",
-    ]
-
-
-def test_field_types_are_without_none():
-    assert config.field_types(Net) == {
-        "width": int,
-        "rates": tuple[int, ...],
-        "pairs": tuple[tuple[int, int], ...],
-    }
-    assert config.field_types(TrainConfig)["weight_decay_on"] == Literal["kernels", "all"]
-
-
-def test_every_field_has_a_help_text():
-    for cls in config.SECTIONS.values():
-        for field in dataclasses.fields(cls):
-            assert field.metadata["help"], f"{cls.__name__}.{field.name}"

@@ -1,6 +1,5 @@
-"""What a workdir keeps, and what reading it back refuses."""
+"""What checkpoints keep, and what reading them back refuses."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -10,23 +9,10 @@ import keras
 import numpy as np
 import pytest
 
+from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.training import checkpoints
-from deeplab_tf.recipe.options import DataConfig, Recipe, TrainConfig
-from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
-from deeplab_tf.model import DeepLabV3Plus
-from deeplab_tf.training.optimizers import Momentum
+from deeplab_tf.training.optimizers import OPTIMIZERS, SGD
 from deeplab_tf.weights import weights_by_name
-
-_CONFIGS = {"deeplabv3plus": DeepLabV3Plus}
-_MODEL = DeepLabV3Plus(backbone="mobilenet_v2_tiny", aspp_channels=8, decoder=False)
-_RECIPE = Recipe(model=_MODEL, data=DataConfig(), train=TrainConfig(steps=10))
-_SPEC = DatasetSpec(
-    name="toy",
-    class_names=("a", "b", "c"),
-    ignore_label=255,
-    palette=bit_palette(3),
-    splits={"train": 4},
-)
 
 
 def _small_model(value: float) -> keras.Model:
@@ -37,31 +23,34 @@ def _small_model(value: float) -> keras.Model:
     return model
 
 
-def test_restore_gives_weights_and_velocity_of_the_last_save(tmp_path):
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_restore_gives_weights_and_slots_of_the_last_save(tmp_path, kind):
     model = _small_model(1.0)
-    optimizer = Momentum(model.trainable_variables, 0.9)
+    optimizer = OPTIMIZERS[kind]().build(model)
     checkpointer = checkpoints.Checkpointer(str(tmp_path), model, optimizer)
     assert checkpointer.restore() == 0
     for step in (1, 2):
         model.weights[0].assign(np.full(model.weights[0].shape, step))
-        optimizer.slots[0].assign(np.full(optimizer.slots[0].shape, 10.0 * step))
+        for i, slot in enumerate(optimizer.slots):
+            slot.assign(np.full(slot.shape, 10.0 * step + i))
         checkpointer.save(step)
     other = _small_model(0.0)
-    other_optimizer = Momentum(other.trainable_variables, 0.9)
+    other_optimizer = OPTIMIZERS[kind]().build(other)
     restored = checkpoints.Checkpointer(str(tmp_path), other, other_optimizer).restore()
     assert restored == 2
     assert np.all(other.weights[0].numpy() == 2.0)
-    assert np.all(other_optimizer.slots[0].numpy() == 20.0)
+    for i, slot in enumerate(other_optimizer.slots):
+        assert np.all(slot.numpy() == 20.0 + i)
     with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 3 in .*; there: 1, 2\."):
         checkpointer.restore(3)
 
 
 def test_weights_trained_at_one_output_stride_run_at_another(tmp_path):
     """The networks differ in their padding layers, and with them in the order of all layers."""
-    config = DeepLabV3Plus(backbone="resnet_tiny", aspp_channels=8, decoder=False)
+    config = DeepLabV3PlusConfig(backbone="resnet_tiny", aspp_channels=8, decoder=False)
     trained = config.build(3, auxiliary=True)
     checkpoints.Checkpointer(str(tmp_path), trained).save(1)
-    other = dataclasses.replace(config, output_stride=8).build(3)
+    other = config.replace(output_stride=8).build(3)
     checkpoints.Checkpointer(str(tmp_path), other).restore()
     expected = {name: weight.numpy() for name, weight in weights_by_name(trained).items()}
     for name, weight in weights_by_name(other).items():
@@ -102,11 +91,56 @@ def test_best_is_replaced_by_a_better_one_alone(tmp_path):
     assert checkpointer.best() == (3, 0.6)
 
 
+def test_no_score_is_no_best(tmp_path):
+    checkpointer = checkpoints.Checkpointer(str(tmp_path), _small_model(1.0))
+    assert not checkpointer.save_best(1, float("nan"))
+    assert checkpointer.save_best(2, 0.0)
+    assert not checkpointer.save_best(3, float("nan"))
+    assert checkpointer.best() == (2, 0.0)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"step": 1, "mean_iou": "0.5"}', "[" * 10**5])
+def test_damaged_record_of_the_best_is_refused_by_name(tmp_path, text):
+    checkpointer = checkpoints.Checkpointer(str(tmp_path), _small_model(1.0))
+    checkpointer.save_best(1, 0.5)
+    (tmp_path / "best" / "best.json").write_text(text)
+    with pytest.raises(ValueError, match=r"best/best\.json is damaged \(.*; remove .*/best\."):
+        checkpointer.best()
+
+
+def test_best_without_its_weights_is_refused(tmp_path):
+    checkpointer = checkpoints.Checkpointer(str(tmp_path), _small_model(1.0))
+    assert checkpointer.restore_best() == 0
+    checkpointer.save_best(1, 0.5)
+    (tmp_path / "best" / "ckpt-1.index").unlink()
+    with pytest.raises(ValueError, match="the best weights are missing in .*; use another checkp"):
+        checkpointer.restore_best()
+
+
+def test_file_that_is_named_nearly_like_a_checkpoint_is_left_alone(tmp_path):
+    checkpointer = checkpoints.Checkpointer(str(tmp_path), _small_model(1.0), max_to_keep=1)
+    (tmp_path / "checkpoints").mkdir()
+    other = tmp_path / "checkpoints" / "ckpt-x.index"
+    other.write_bytes(b"")
+    for step in (1, 2):
+        checkpointer.save(step)
+    assert checkpointer.last_step() == 2
+    assert other.exists()
+
+
 def test_checkpoint_of_another_model_is_refused_by_name(tmp_path):
     checkpoints.Checkpointer(str(tmp_path), _small_model(1.0)).save(7)
-    other = _MODEL.build(2)
+    other = DeepLabV3PlusConfig(backbone="mobilenet_v2_tiny", decoder=False).build(2)
     with pytest.raises(ValueError, match="ckpt-7 does not fit this model or is damaged"):
         checkpoints.Checkpointer(str(tmp_path), other).restore()
+
+
+def test_checkpoint_of_another_optimizer_is_refused(tmp_path):
+    model = _small_model(1.0)
+    checkpoints.Checkpointer(str(tmp_path), model, SGD().build(model)).save(7)
+    adamw = OPTIMIZERS["adamw"]().build(model)
+    with pytest.raises(ValueError, match="ckpt-7 does not fit this model or is damaged"):
+        checkpoints.Checkpointer(str(tmp_path), model, adamw).restore()
 
 
 def test_truncated_checkpoint_is_refused_by_name(tmp_path):
@@ -118,7 +152,7 @@ def test_truncated_checkpoint_is_refused_by_name(tmp_path):
         checkpoints.Checkpointer(str(tmp_path), model).restore()
 
 
-def test_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):
+def test_full_disk_leaves_the_earlier_checkpoint_whole(root, tmp_path):
     # A limit on the size of files stands for the full disk; it cannot be lifted again, so it is
     # set in a process of its own.
     script = f"""
@@ -142,7 +176,7 @@ def test_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):
         [sys.executable, "-c", textwrap.dedent(script)],
         capture_output=True,
         text=True,
-        cwd=os.path.dirname(os.path.dirname(checkpoints.__file__)),
+        cwd=root,
         check=False,
     )
     assert "OSError: could not save" in done.stdout, done.stderr[-2000:]
@@ -150,78 +184,3 @@ def test_full_disk_leaves_the_earlier_checkpoint_whole(tmp_path):
     assert "restored 1" in done.stdout
     left = sorted(os.listdir(tmp_path / "checkpoints"))
     assert left == ["ckpt-1.data-00000-of-00001", "ckpt-1.index"]
-
-
-def test_recipe_of_another_run_is_refused_field_by_field(tmp_path):
-    checkpoints.save_recipe(str(tmp_path), _RECIPE)
-    checkpoints.Checkpointer(str(tmp_path), _small_model(1.0)).save(1)
-    other = dataclasses.replace(
-        _RECIPE,
-        model=dataclasses.replace(_MODEL, output_stride=8),
-        train=dataclasses.replace(_RECIPE.train, base_lr=0.5, log_every=7),
-    )
-    with pytest.raises(ValueError, match="holds a run of another recipe") as caught:
-        checkpoints.save_recipe(str(tmp_path), other)
-    assert "model.output_stride: 16 -> 8" in str(caught.value)
-    assert "train.base_lr: 0.007 -> 0.5" in str(caught.value)
-    assert "log_every" not in str(caught.value)
-    assert checkpoints.load_recipe(str(tmp_path), _CONFIGS) == _RECIPE
-
-
-def test_workdir_that_cannot_be_written_is_refused_by_name(tmp_path):
-    (tmp_path / "file").write_text("not a directory")
-    workdir = str(tmp_path / "file" / "run")
-    with pytest.raises(OSError, match=r"the workdir .*file/run cannot be written: .*Not a dir"):
-        checkpoints.save_recipe(workdir, _RECIPE)
-
-
-def test_recipe_may_change_until_something_was_trained(tmp_path):
-    checkpoints.save_recipe(str(tmp_path), _RECIPE)
-    other = dataclasses.replace(_RECIPE, train=dataclasses.replace(_RECIPE.train, base_lr=0.5))
-    checkpoints.save_recipe(str(tmp_path), other)
-    assert checkpoints.load_recipe(str(tmp_path), _CONFIGS) == other
-
-
-def test_how_often_to_log_may_change_between_starts(tmp_path):
-    checkpoints.save_recipe(str(tmp_path), _RECIPE)
-    checkpoints.Checkpointer(str(tmp_path), _small_model(1.0)).save(1)
-    other = dataclasses.replace(_RECIPE, train=dataclasses.replace(_RECIPE.train, log_every=7))
-    checkpoints.save_recipe(str(tmp_path), other)
-    assert checkpoints.load_recipe(str(tmp_path), _CONFIGS) == other
-
-
-def test_other_classes_are_refused(tmp_path):
-    checkpoints.save_spec(str(tmp_path), _SPEC)
-    checkpoints.Checkpointer(str(tmp_path), _small_model(1.0)).save(1)
-    assert checkpoints.load_spec(str(tmp_path)) == _SPEC
-    other = dataclasses.replace(_SPEC, class_names=("a", "b", "d"))
-    with pytest.raises(ValueError, match="was trained on the classes a, b, c"):
-        checkpoints.save_spec(str(tmp_path), other)
-
-
-def test_directory_that_is_no_workdir_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no recipe.json in .* it must be the --workdir"):
-        checkpoints.load_model(str(tmp_path), _CONFIGS)
-
-
-def test_load_model_takes_best_last_or_a_step(tmp_path):
-    workdir = str(tmp_path)
-    checkpoints.save_recipe(workdir, _RECIPE)
-    checkpoints.save_spec(workdir, _SPEC)
-    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
-        checkpoints.load_model(workdir, _CONFIGS)
-    model = _MODEL.build(3)
-    checkpointer = checkpoints.Checkpointer(
-        workdir, model, Momentum(model.trainable_variables, 0.9)
-    )
-    bias = model.get_layer("logits").bias
-    for step in (1, 2, 3):
-        bias.assign([step, step, step])
-        checkpointer.save(step)
-        checkpointer.save_best(step, {1: 0.1, 2: 0.9, 3: 0.2}[step])
-
-    def loaded(checkpoint):
-        model = checkpoints.load_model(workdir, _CONFIGS, checkpoint=checkpoint, output_stride=8)
-        return float(model.get_layer("logits").bias.numpy()[0])
-
-    assert [loaded(which) for which in ("best", "last", 1)] == [2.0, 3.0, 1.0]

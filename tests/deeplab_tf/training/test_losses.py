@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.training.losses import kept_fraction, masked_cross_entropy
+from deeplab_tf.training.losses import CrossEntropy
 
 _LABEL = np.array([[[0, 1], [255, 2]]], np.int32)
 _LOGITS = np.sin(np.arange(12, dtype=np.float32)).reshape(1, 2, 2, 3)
 
 
+def cross_entropy(label, logits, step=0, **options):
+    return CrossEntropy(**options)(label, logits, ignore_label=255, step=step)
+
+
 def test_cross_entropy_is_the_sum_over_pixels_with_a_class():
-    total, count = masked_cross_entropy(_LABEL, tf.constant(_LOGITS), ignore_label=255)
+    total, count = cross_entropy(_LABEL, tf.constant(_LOGITS))
     log_p = _LOGITS - np.log(np.exp(_LOGITS).sum(-1, keepdims=True))
     expected = -(log_p[0, 0, 0, 0] + log_p[0, 0, 1, 1] + log_p[0, 1, 1, 2])
     np.testing.assert_allclose(total, expected, rtol=1e-6)
@@ -27,74 +31,101 @@ def test_void_pixels_do_not_change_the_loss_or_the_gradient():
     for value in (logits, wild):
         with tf.GradientTape() as tape:
             tape.watch(value)
-            total, _ = masked_cross_entropy(_LABEL, value, ignore_label=255)
+            total, _ = cross_entropy(_LABEL, value)
         results.append((total, tape.gradient(total, value)))
     assert results[0][0] == results[1][0]
     assert np.all(results[0][1].numpy()[_LABEL == 255] == 0)
 
 
 def test_all_void_gives_zero_and_no_terms():
-    total, count = masked_cross_entropy(
-        np.full((1, 2, 2), 255, np.int32), tf.constant(_LOGITS), ignore_label=255
-    )
+    total, count = cross_entropy(np.full((1, 2, 2), 255, np.int32), tf.constant(_LOGITS))
     assert (total, count) == (0, 0)
 
 
 def test_class_weights_count_in_the_sum_alone():
     logits = tf.constant(_LOGITS)
-    parts = [
-        masked_cross_entropy(np.where(_LABEL == c, c, 255), logits, ignore_label=255)
-        for c in range(3)
-    ]
-    total, count = masked_cross_entropy(
-        _LABEL, logits, ignore_label=255, class_weights=(0.5, 0.0, 2.0)
-    )
+    parts = [cross_entropy(np.where(_LABEL == c, c, 255), logits) for c in range(3)]
+    total, count = cross_entropy(_LABEL, logits, class_weights=(0.5, 0.0, 2.0))
     np.testing.assert_allclose(total, 0.5 * parts[0][0] + 2 * parts[2][0], rtol=1e-6)
     assert count == 3
 
 
 def test_class_weights_of_another_number_of_classes_are_refused():
-    with pytest.raises(ValueError, match="a number for each of 3 classes; got 2"):
-        masked_cross_entropy(
-            _LABEL, tf.constant(_LOGITS), ignore_label=255, class_weights=(1.0, 2.0)
-        )
+    loss = CrossEntropy(class_weights=(1.0, 2.0))
+    loss.check(2)
+    CrossEntropy().check(3)
+    for fails in (
+        lambda: loss.check(3),
+        lambda: loss(_LABEL, tf.constant(_LOGITS), ignore_label=255),
+    ):
+        with pytest.raises(ValueError, match="^loss.class_weights must be a number for each of 3 "):
+            fails()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"class_weights": (1.0, -1.0)}, "class_weights must be at least 0; got (1.0, -1.0)."),
+        ({"top_k_percent_pixels": 0.0}, "top_k_percent_pixels must be above 0; got 0.0."),
+        ({"top_k_percent_pixels": 25.0}, "top_k_percent_pixels must be at most 1; got 25.0."),
+        ({"hard_example_mining_step": -1}, "hard_example_mining_step must be at least 0; got -1."),
+        (
+            {"hard_example_mining_step": 5},
+            "hard_example_mining_step must be 0 where top_k_percent_pixels is 1, every pixel; got"
+            " 5.",
+        ),
+    ],
+)
+def test_a_bad_value_is_refused(options, message):
+    with pytest.raises(ValueError) as error:
+        CrossEntropy(**options)
+    assert str(error.value) == message
 
 
 def test_hardest_pixels_alone_are_kept_and_void_is_never_hard():
     logits = tf.constant(_LOGITS)
     losses = sorted(
-        float(masked_cross_entropy(_LABEL[:, r, c, None, None], logits[:, r : r + 1, c : c + 1],
-                                   ignore_label=255)[0])
+        float(cross_entropy(_LABEL[:, r, c, None, None], logits[:, r : r + 1, c : c + 1])[0])
         for r, c in ((0, 0), (0, 1), (1, 1))
-    )  # fmt: skip
-    for kept, number in ((0.25, 1), (0.74, 2), (1.0, 3)):
-        total, count = masked_cross_entropy(_LABEL, logits, ignore_label=255, kept_fraction=kept)
+    )
+    for kept, number in ((0.25, 1), (0.74, 2), (0.99, 3)):
+        total, count = cross_entropy(_LABEL, logits, top_k_percent_pixels=kept)
         np.testing.assert_allclose(total, sum(losses[-number:]), rtol=1e-6)
         assert count == number
+
+
+def test_fewer_pixels_are_kept_from_step_to_step():
+    @tf.function
+    def count(step):
+        options = {"top_k_percent_pixels": 0.25, "hard_example_mining_step": 4}
+        return cross_entropy(_LABEL, tf.constant(_LOGITS), step=step, **options)[1]
+
+    # Of 4 pixels 4, 3.25, 2.5, 1.75 and 1, rounded down. The void one is never counted.
+    assert [int(count(tf.constant(step))) for step in (0, 1, 2, 3, 4, 9)] == [3, 3, 2, 1, 1, 1]
 
 
 def test_label_is_taken_where_the_corners_meet():
     label = np.full((1, 5, 5), 255, np.int32)
     label[0, ::2, ::2] = [[0, 1, 2], [2, 1, 0], [0, 0, 1]]
     logits = tf.constant(np.cos(np.arange(27, dtype=np.float32)).reshape(1, 3, 3, 3))
-    small = masked_cross_entropy(label[:, ::2, ::2], logits, ignore_label=255)
-    large = masked_cross_entropy(label, logits, ignore_label=255)
+    small = cross_entropy(label[:, ::2, ::2], logits)
+    large = cross_entropy(label, logits)
     np.testing.assert_array_equal(small, large)
-
-    @tf.function(input_signature=[tf.TensorSpec([None] * 3, tf.int32), tf.TensorSpec([None] * 4)])
-    def sizes_unknown(label, logits):
-        return masked_cross_entropy(label, logits, ignore_label=255)
-
+    unknown = [tf.TensorSpec([None] * 3, tf.int32), tf.TensorSpec([None, None, None, 3])]
+    sizes_unknown = tf.function(cross_entropy, input_signature=unknown)
     np.testing.assert_array_equal(sizes_unknown(label, logits), large)
 
 
-def test_kept_fraction_falls_from_one():
+def test_kept_share_falls_from_one():
     def at(step, top, steps):
-        return kept_fraction(step, top_k_percent_pixels=top, hard_example_mining_step=steps)
+        loss = CrossEntropy(top_k_percent_pixels=top, hard_example_mining_step=steps)
+        return float(loss.kept_share(step))
 
-    assert [at(step, 0.2, 100) for step in (0, 50, 100, 150)] == [1, 0.6, 0.2, 0.2]
-    assert at(0, 0.2, 0) == 0.2
-    assert at(7, 1.0, 0) is None
+    found = [at(step, 0.2, 100) for step in (0, 50, 100, 150)]
+    np.testing.assert_allclose(found, [1, 0.6, 0.2, 0.2], rtol=1e-6)
+    assert found[0] == 1  # int(share * pixels) is all of them
+    assert at(0, 0.2, 0) == np.float32(0.2)
+    assert at(7, 1.0, 0) == 1
 
 
 def test_losses_and_gradients_equal_the_released_codes(shared_dir):
@@ -105,6 +136,11 @@ def test_losses_and_gradients_equal_the_released_codes(shared_dir):
     logits = tf.constant(arrays["logits"])
     assert len(expected["cases"]) == 9
     for name, case in expected["cases"].items():
+        loss_fn = CrossEntropy(
+            class_weights=tuple(case.get("loss_weight", ())),
+            top_k_percent_pixels=case.get("top_k_percent_pixels", 1.0),
+            hard_example_mining_step=case.get("hard_example_mining_step", 0),
+        )
         with tf.GradientTape() as tape:
             tape.watch(logits)
             compared = logits
@@ -112,16 +148,11 @@ def test_losses_and_gradients_equal_the_released_codes(shared_dir):
                 compared = tf.raw_ops.ResizeBilinear(
                     images=logits, size=label.shape[1:], align_corners=True
                 )
-            total, count = masked_cross_entropy(
+            total, count = loss_fn(
                 tf.fill(label.shape, 255) if name == "all_ignored" else label,
                 compared,
                 ignore_label=expected["ignore_label"],
-                class_weights=case.get("loss_weight", ()),
-                kept_fraction=kept_fraction(
-                    case.get("_step", 0),
-                    top_k_percent_pixels=case.get("top_k_percent_pixels", 1.0),
-                    hard_example_mining_step=case.get("hard_example_mining_step", 0),
-                ),
+                step=case.get("_step", 0),
             )
             loss = tf.math.divide_no_nan(total, count)
         assert float(loss) == pytest.approx(expected["losses"][name], rel=1e-6), name

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.training import loop as training
-from deeplab_tf.training.losses import masked_cross_entropy
-from deeplab_tf.model import DeepLabV3Plus
-from deeplab_tf.training.optimizers import Momentum, decayed_weights, learning_rate_factors
-from deeplab_tf.weights import fit_released, weights_by_name
+from deeplab_tf.model import DeepLabV3PlusConfig
+from deeplab_tf.training.losses import CrossEntropy
+from deeplab_tf.training.optimizers import SGD, decay_factors
+from deeplab_tf.training.step import train_step
+from deeplab_tf.weights import deeplab_tf1, fit_weights, weights_by_name
 
 # Our layer -> the released scope; both the convolutions and the normalizations after them.
 _SCOPES = {
@@ -39,8 +39,8 @@ def _three_steps(shared_dir, run, lr_multipliers):
     """Trains as the released run did.
 
     Returns:
-      (a dict a step: what train_step returned, "l2" before it, and "released"; our name -> (start,
-      ours, theirs) of the weights that the released run stored; its first gradient's norm).
+      (one dict per step: what train_step returned, "l2" before it, and "released"; our name ->
+      (start, ours, theirs) of the weights that the released run stored; its first gradient's norm).
     """
     directory = shared_dir / "reference" / "deeplab"
     expected = json.loads((directory / "x5_train.json").read_text())[run]
@@ -48,7 +48,7 @@ def _three_steps(shared_dir, run, lr_multipliers):
     rule_file = importlib.util.spec_from_file_location("weight_rule", directory / "weight_rule.py")
     rule = importlib.util.module_from_spec(rule_file)
     rule_file.loader.exec_module(rule)
-    config = DeepLabV3Plus(
+    config = DeepLabV3PlusConfig(
         backbone="mobilenet_v2_dm05",
         atrous_rates=(),
         decoder=False,
@@ -64,14 +64,20 @@ def _three_steps(shared_dir, run, lr_multipliers):
         if name.startswith("logits/"):
             shape[-1] = 5
     start = {name: rule.make_weight(name, shape) for name, shape in shapes.items()}
-    fit_released(model, start)
-    optimizer = Momentum(model.trainable_variables, 0.9)
-    decayed = decayed_weights(model, "kernels")
-    pixel_loss = functools.partial(masked_cross_entropy, ignore_label=expected["ignore_label"])
+    fit_weights(model, deeplab_tf1.to_our_names(start, model))
+    options = SGD(
+        momentum=0.9,
+        weight_decay=expected["weight_decay"],
+        decay_on="kernels",
+        lr_multipliers=lr_multipliers,
+    )
+    optimizer = options.build(model)
+    decays = list(zip(model.trainable_variables, decay_factors(model, options), strict=True))
+    pixel_loss = functools.partial(CrossEntropy(), ignore_label=expected["ignore_label"])
     steps = []
     for i, step in enumerate(expected["steps"]):
-        l2 = expected["weight_decay"] * sum(float(tf.nn.l2_loss(w.value)) for w in decayed)
-        result = training.train_step(
+        l2 = sum(decay * float(tf.nn.l2_loss(weight.value)) for weight, decay in decays)
+        result = train_step(
             model,
             optimizer,
             config.losses(pixel_loss),
@@ -80,9 +86,6 @@ def _three_steps(shared_dir, run, lr_multipliers):
                 "label": tf.constant(stored["labels"][i][..., 0], tf.int32),
             },
             learning_rate=tf.constant(step["lr"], tf.float32),
-            factors=learning_rate_factors(model, lr_multipliers),
-            decayed=decayed,
-            weight_decay=expected["weight_decay"],
         )
         steps.append({"released": step, "l2": l2, **{k: float(v) for k, v in result.items()}})
     final = {}

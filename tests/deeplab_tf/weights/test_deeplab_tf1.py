@@ -1,8 +1,7 @@
-"""Released weights: recognised, renamed, and equal in what they compute."""
+"""DeepLab's TensorFlow 1 names: recognized, renamed, and equal in what they compute."""
 
 import importlib.util
 import json
-import re
 
 import keras
 import numpy as np
@@ -10,9 +9,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf import weights
-from deeplab_tf.model import DeepLabV3Plus
-from deeplab_tf.weights import deeplab_tf1
+from deeplab_tf.backbones import mobilenet_v2
+from deeplab_tf.model import DeepLabV3PlusConfig
+from deeplab_tf.weights import deeplab_tf1, fit_weights, load_weights, read_arrays
 
 _FIXTURES = (
     "01_xception_65_os16",
@@ -42,13 +41,10 @@ def _released(shared_dir, fixture):
 @pytest.mark.parametrize("fixture", _FIXTURES)
 def test_logits_and_intermediates_equal_the_released_codes(shared_dir, fixture):
     description, arrays, computed = _released(shared_dir, fixture)
-    arguments, num_classes = deeplab_tf1.recognise(arrays)
-    model = DeepLabV3Plus(output_stride=description["output_stride"], **arguments).build(
-        num_classes
-    )
-    ours, left_over = deeplab_tf1.to_our_names(arrays, model)
-    weights.fit_weights(model, ours)
-    assert not left_over
+    found = deeplab_tf1.recognize(arrays, {})
+    config = DeepLabV3PlusConfig(output_stride=description["output_stride"], **found.known)
+    model = config.build(found.num_classes)
+    fit_weights(model, deeplab_tf1.to_our_names(arrays, model))
     image = computed["input"][None].astype(np.float32)
     tensors = {
         "upsampled": model.output,
@@ -56,7 +52,7 @@ def test_logits_and_intermediates_equal_the_released_codes(shared_dir, fixture):
         "backbone": model.get_layer("aspp_conv0").input,
         "encoder": model.get_layer("aspp_dropout").output,
     }
-    if arguments["decoder"]:
+    if config.decoder:
         tensors["low"] = model.get_layer("decoder_low_level").input
     ours = {name: t.numpy() for name, t in keras.Model(model.input, tensors)(image).items()}
     step = description["outputs"]["logits"]["stored_subsample"]
@@ -88,10 +84,10 @@ def _interpreter(path):
 
 
 def _trained(path, **options):
-    arguments, num_classes = deeplab_tf1.recognise(deeplab_tf1.read_npz(str(path)))
-    model = DeepLabV3Plus(**options, **arguments).build(num_classes)
-    weights.load_weights(model, str(path), source="deeplab_tf1_npz")
-    return arguments["backbone"], model
+    found = deeplab_tf1.recognize(read_arrays(str(path))[1], {})
+    model = DeepLabV3PlusConfig(**options, **found.known).build(found.num_classes)
+    load_weights(model, str(path), namings=[deeplab_tf1.NAMING])
+    return found.known["backbone"], model
 
 
 def _photos(shared_dir, side):
@@ -114,7 +110,7 @@ def test_trained_weights_give_the_float_files_logits(shared_dir):
         assert not np.any((ours.argmax(-1) != theirs.argmax(-1)) & (first - second > 1e-3))
 
 
-def test_trained_weights_give_the_quantised_files_label_maps_nearly(shared_dir):
+def test_trained_weights_give_the_quantized_files_label_maps_nearly(shared_dir):
     directory = shared_dir / "weights"
     reference = _interpreter(directory / "deeplabv3_mnv2_pascal_513_os16_quant.tflite")
     name, model = _trained(directory / "deeplabv3_mnv2_voc.npz")
@@ -123,7 +119,7 @@ def test_trained_weights_give_the_quantised_files_label_maps_nearly(shared_dir):
     for image in _photos(shared_dir, 513):
         theirs = reference(image).reshape(1, 513, 513)
         logits = before_resize(image.astype(np.float32), training=False)
-        # Unlike the released code, the graph in this file resizes with its corners unaligned.
+        # Unlike the released code, the graph in this file resizes with align_corners=False.
         resized = tf.raw_ops.ResizeBilinear(images=logits, size=[513, 513], align_corners=False)
         assert np.mean(np.argmax(resized, axis=-1) == theirs) >= 0.97
 
@@ -132,38 +128,34 @@ def _folded(model):
     """Arrays as folding leaves them: a kernel and a bias for each convolution."""
     arrays = {}
     for layer in model.layers:
-        if isinstance(layer, keras.layers.DepthwiseConv2D):
-            kind = "depthwise_weights"
-        elif isinstance(layer, keras.layers.Conv2D):
-            kind = "weights"
-        else:
-            continue
-        scope = deeplab_tf1._scope(layer.name).replace("@", "MobilenetV2")
-        kernel = layer.kernel.numpy()
-        arrays[f"{scope}/{kind}"] = np.cos(np.arange(kernel.size)).reshape(kernel.shape)
-        filters = kernel.shape[2] if kind == "depthwise_weights" else kernel.shape[3]
-        arrays[f"{scope}/biases"] = np.sin(np.arange(filters))
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            name = deeplab_tf1.released_name(f"{layer.name}/kernel", "MobilenetV2")
+            kernel = layer.kernel.numpy()
+            arrays[name] = np.cos(np.arange(kernel.size)).reshape(kernel.shape)
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            biases = np.sin(np.arange(kernel.shape[2 if depthwise else 3]))
+            arrays[f"{name.rpartition('/')[0]}/biases"] = biases
     return arrays
 
 
 def test_folded_normalization_becomes_one_that_adds_the_bias(tmp_path):
-    config = DeepLabV3Plus(backbone="mobilenet_v2_dm035", atrous_rates=(), decoder=False,
-                           separable=False)  # fmt: skip
+    config = DeepLabV3PlusConfig(
+        backbone="mobilenet_v2_dm035", atrous_rates=(), decoder=False, separable=False
+    )
     model = config.build(3)
     arrays = _folded(model)
     np.savez(tmp_path / "folded.npz", **arrays)
-    assert deeplab_tf1.recognise(arrays) == (
-        {
-            "backbone": "mobilenet_v2_dm035",
-            "atrous_rates": (),
-            "image_pooling": True,
-            "decoder": False,
-            "separable": False,
-            "aspp_channels": 256,
-        },
-        3,
-    )
-    weights.load_weights(model, str(tmp_path / "folded.npz"), source="deeplab_tf1_npz")
+    found = deeplab_tf1.recognize(arrays, {})
+    assert found.known == {
+        "backbone": "mobilenet_v2_dm035",
+        "atrous_rates": (),
+        "image_pooling": True,
+        "decoder": False,
+        "separable": False,
+        "aspp_channels": 256,
+    }
+    assert found.num_classes == 3
+    load_weights(model, str(tmp_path / "folded.npz"), namings=[deeplab_tf1.NAMING])
     for name in ("backbone_conv_bn", "aspp_projection_bn"):
         layer = model.get_layer(name)
         x = np.cos(np.arange(layer.gamma.shape[0], dtype=np.float32)).reshape(1, 1, 1, -1)
@@ -171,54 +163,33 @@ def test_folded_normalization_becomes_one_that_adds_the_bias(tmp_path):
         np.testing.assert_allclose(layer(x).numpy()[0, 0, 0], x[0, 0, 0] + bias, atol=1e-5)
 
 
-def test_misfit_lists_both_sides_and_assigns_nothing():
-    model = DeepLabV3Plus(backbone="mobilenet_v2_tiny", decoder=False).build(3)
-    before = [w.numpy() for w in model.weights]
-    arrays = {name: w.numpy() + 1 for name, w in weights.weights_by_name(model).items()}
-    del arrays["logits/bias"]
-    arrays["logits/kernel"] = np.zeros((1, 1, 256, 5))
-    arrays["logits/offset"] = np.zeros(3)
-    with pytest.raises(ValueError, match=re.escape("1 missing (- logits/bias), 1 of another")) as e:
-        weights.fit_weights(model, arrays)
-    assert "(1, 1, 256, 5), model (1, 1, 256, 3)" in str(e.value)
-    assert "1 unused (+ logits/offset)" in str(e.value)
-    for weight, value in zip(model.weights, before, strict=True):
-        np.testing.assert_array_equal(weight.numpy(), value)
+def test_widths_of_mobilenet_v2_are_told_apart_by_the_first_convolution():
+    expected = {
+        spec.channels(spec.stem): name
+        for name, spec in mobilenet_v2.SPECS.items()
+        if name != "mobilenet_v2_tiny"
+    }
+    for filters in range(64):
+        arrays = {"MobilenetV2/Conv/weights": np.zeros((3, 3, 3, filters))}
+        if filters in expected:
+            found = deeplab_tf1.recognize(arrays, {})
+            assert found.known == {"backbone": expected[filters]} and found.num_classes is None
+        else:
+            with pytest.raises(ValueError, match=f"must have one of 8, 11, .* has {filters}"):
+                deeplab_tf1.recognize(arrays, {})
 
 
-def test_partial_fit_loads_the_backbone_and_leaves_the_other_classes():
-    source = DeepLabV3Plus(backbone="mobilenet_v2_tiny", decoder=False).build(3)
-    target = DeepLabV3Plus(backbone="mobilenet_v2_tiny").build(5)
-    arrays = {name: w.numpy() + 1 for name, w in weights.weights_by_name(source).items()}
-    report = weights.fit_weights(target, arrays, partial=True)
-    assert set(report.misfit) == {"logits/kernel", "logits/bias"}
-    assert all(name.startswith("decoder_") for name in report.missing)
-    np.testing.assert_array_equal(
-        target.get_layer("backbone_conv").kernel.numpy(), arrays["backbone_conv/kernel"]
-    )
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_a_kernel_of_another_rank_is_refused(shape):
+    arrays = {"xception_65/a": np.zeros(1), "logits/semantic/weights": np.zeros(shape)}
+    with pytest.raises(ValueError, match=r"logits/semantic/weights must be the kernel of a conv"):
+        deeplab_tf1.recognize(arrays, {})
 
 
-def test_partial_fit_refuses_another_backbone():
-    source = DeepLabV3Plus(backbone="mobilenet_v2_dm035").build(3)
-    target = DeepLabV3Plus(backbone="mobilenet_v2_tiny").build(3)
-    arrays = {name: w.numpy() for name, w in weights.weights_by_name(source).items()}
-    with pytest.raises(ValueError, match="do not fit the backbone"):
-        weights.fit_weights(target, arrays, partial=True)
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive at all"])
-def test_file_that_is_no_npz_is_refused_by_name(tmp_path, content):
-    path = tmp_path / "weights.npz"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="weights.npz is not a readable .npz file"):
-        deeplab_tf1.read_npz(str(path))
-
-
-def test_unknown_network_is_refused_with_its_names():
-    with pytest.raises(ValueError, match=r"need a backbone's variables.*got conv1/kernel"):
-        deeplab_tf1.recognise({"conv1/kernel": np.zeros(1)})
-
-
-def test_unknown_source_gets_a_suggestion():
-    with pytest.raises(ValueError, match="Did you mean 'deeplab_tf1_npz'"):
-        weights.read_weights("x", "deeplab_tf1_nzp")
+def test_a_network_of_another_code_base_is_refused_by_its_layer(tmp_path):
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Conv2D(3, 1, name="jpu_conv5")(image))
+    arrays = {"xception_65/entry_flow/conv1_1/weights": np.zeros((3, 3, 3, 32), np.float32)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ValueError, match="a.npz: layer 'jpu_conv5' has no name in DeepLab's"):
+        load_weights(model, str(tmp_path / "a.npz"), namings=[deeplab_tf1.NAMING])

@@ -1,9 +1,7 @@
 """PyTorch's files: equal to what PyTorch reads, and harmless whoever wrote them."""
 
 import contextlib
-import dataclasses
 import io
-import pickle
 import struct
 import time
 import tracemalloc
@@ -12,93 +10,21 @@ import zipfile
 
 import numpy as np
 import pytest
+from weight_files import (
+    SIX,
+    Call,
+    Raw,
+    code,
+    legacy_file,
+    named,
+    ordered,
+    pickled,
+    storage,
+    tensor,
+    zip_file,
+)
 
 from deeplab_tf.weights.torch_file import read_torch_file
-
-# A writer of such files: pickles of protocol 2, instruction by instruction.
-
-
-@dataclasses.dataclass
-class Raw:
-    """Instructions as they are."""
-
-    code: bytes
-
-
-@dataclasses.dataclass
-class Call:
-    """A call of what `name` ("module name") is, and the state set afterwards."""
-
-    name: str
-    arguments: tuple
-    state: object = None
-    items: dict = dataclasses.field(default_factory=dict)
-
-
-def named(name):
-    return Raw(b"c" + name.replace(" ", "\n").encode() + b"\n")
-
-
-def code(value):
-    """The instructions that put `value` on the stack."""
-    match value:
-        case Raw():
-            return value.code
-        case Call():
-            call = code(named(value.name)) + code(value.arguments) + b"R"
-            items = b"".join(code(k) + code(v) + b"s" for k, v in value.items.items())
-            return call + items + (code(value.state) + b"b" if value.state is not None else b"")
-        case dict():
-            return b"}(" + b"".join(code(k) + code(v) for k, v in value.items()) + b"u"
-        case list():
-            return b"](" + b"".join(map(code, value)) + b"e"
-        case tuple():
-            return b"(" + b"".join(map(code, value)) + b"t"
-        case str():
-            return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
-        case _:
-            return pickle.dumps(value, protocol=2)[2:-1]
-
-
-def pickled(value):
-    return b"\x80\x02" + code(value) + b"."
-
-
-def storage(key="0", kind="Float", size=6, *more):
-    reference = ("storage", named(f"torch {kind}Storage"), key, "cpu", size, *more)
-    return Raw(code(reference) + b"Q")
-
-
-def tensor(shape=(2, 3), strides=(3, 1), offset=0, of=None):
-    arguments = (of or storage(), offset, shape, strides, False, ordered())
-    return Call("torch._utils _rebuild_tensor_v2", arguments)
-
-
-def ordered(state=None, **items):
-    return Call("collections OrderedDict", (), state, items)
-
-
-SIX = np.arange(6, dtype="<f4")
-
-
-def zip_file(content, storages=None, *, raw_pickle=None, extra=(), compression=zipfile.ZIP_STORED):
-    storages = {"0": SIX} if storages is None else storages
-    entries = [("a/data.pkl", pickled(content) if raw_pickle is None else raw_pickle)]
-    entries += [(f"a/data/{key}", values.tobytes()) for key, values in storages.items()]
-    written = io.BytesIO()
-    with zipfile.ZipFile(written, "w", compression) as archive:
-        for name, data in [*entries, *extra]:
-            archive.writestr(name, data)
-    return written.getvalue()
-
-
-def legacy_file(content, storages=None, *, version=1001, little_endian=True, keys=None):
-    storages = {"0": SIX} if storages is None else storages
-    system = {"protocol_version": 1001, "little_endian": little_endian, "type_sizes": {"int": 4}}
-    keys = list(storages) if keys is None else keys
-    heads = (0x1950A86A20F9469CFC6C, version, system, content, keys)
-    values = (struct.pack("<q", array.size) + array.tobytes() for array in storages.values())
-    return b"".join([*map(pickled, heads), *values])
 
 
 def legacy_tensor(**changes):
@@ -145,7 +71,7 @@ def test_the_state_dict_may_lie_under_a_key_or_at_the_top(tmp_path, key):
         assert "w" in read(tmp_path, zip_file(content))
 
 
-def test_the_optimizers_values_are_never_read(tmp_path):
+def test_the_values_of_the_optimizer_are_never_read(tmp_path):
     content = {"state_dict": {"w": tensor()}, "optimizer": tensor(of=storage("1"))}
     damaged = zip_file(content, {"0": SIX, "1": SIX + 100}).replace(
         (SIX + 100).tobytes(), b"!" * 24
@@ -442,7 +368,7 @@ def test_a_hostile_file_is_refused_at_once_and_in_little_memory(tmp_path, monkey
     started = time.process_time()
     with pytest.raises(ValueError, match=message) as caught:
         read_torch_file(str(path))
-    assert time.process_time() - started < 1  # of this process alone: others may be busy
+    assert time.process_time() - started < 5  # of this process alone; it takes far less than 1
     assert str(caught.value).startswith(f"{path} is not a readable PyTorch file of weights: ")
     assert len(str(caught.value)) < 700
     assert "\n" not in str(caught.value)

@@ -1,13 +1,15 @@
-"""Normalizations whose statistics were folded away get those of real images."""
+"""Normalizations without statistics get those of real images."""
 
 import numpy as np
 
-from deeplab_tf.model import DeepLabV3Plus
+from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.weights.unfold import unfold_batch_norm
 
 
 def test_unfolding_changes_statistics_but_not_what_is_computed():
-    model = DeepLabV3Plus(backbone="mobilenet_v2_tiny", aspp_channels=8, decoder=False).build(3)
+    model = DeepLabV3PlusConfig(backbone="mobilenet_v2_tiny", aspp_channels=8, decoder=False).build(
+        3
+    )
     images = (127 + 120 * np.sin(np.arange(2 * 33 * 33 * 3) ** 1.1)).reshape(2, 33, 33, 3)
     images = images.astype(np.float32)
     before = model(images, training=False).numpy()
@@ -28,7 +30,9 @@ def test_unfolding_changes_statistics_but_not_what_is_computed():
 
 
 def test_statistics_that_are_there_stay():
-    model = DeepLabV3Plus(backbone="mobilenet_v2_tiny", aspp_channels=8, decoder=False).build(3)
+    model = DeepLabV3PlusConfig(backbone="mobilenet_v2_tiny", aspp_channels=8, decoder=False).build(
+        3
+    )
     layer = model.get_layer("backbone_conv_bn")
     layer.moving_mean.assign(np.full(layer.moving_mean.shape, 0.5))
     images = np.full((1, 33, 33, 3), 99, np.float32)

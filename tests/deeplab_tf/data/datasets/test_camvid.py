@@ -34,7 +34,7 @@ def test_folders_of_images_and_labels(release, labels):
 
 
 @pytest.mark.slow  # prepares all of it: 468 photos
-def test_the_real_one_is_whole(release, shared_dir, labels):
+def test_the_real_camvid_is_complete(release, shared_dir, labels):
     release.raw_dir = shared_dir / "data" / "camvid"
     dataset = release.prepare("camvid", allow_subset=False)
     assert dataset.spec.splits == {"train": 367, "val": 101, "trainval": 468}

@@ -48,7 +48,7 @@ def coco(release):
     return release
 
 
-def test_images_with_enough_labelled_pixels_are_kept(coco, labels):
+def test_images_with_enough_labeled_pixels_are_kept(coco, labels):
     for archive, member in {
         "train2017.zip": "train2017",
         "val2017.zip": "val2017",
@@ -71,7 +71,7 @@ def test_every_class_of_voc_has_one_of_coco():
     assert classes[5] == 1 and 11 not in classes
 
 
-def test_a_pixel_is_inside_if_its_centre_is():
+def test_a_pixel_is_inside_if_its_center_is():
     for x0, y0, x1, y1 in [(1, 2, 4, 5), (0.5, 0.4, 3.5, 2.6), (0.6, 0.2, 3.7, 2.8)]:
         label = coco_voc.rasterize([(7, [_rectangle(x0, y0, x1, y1)])], 6, 5)
         rows, columns = np.mgrid[:6, :5] + 0.5
@@ -120,10 +120,10 @@ def test_damaged_regions_are_refused(shape, message):
 def test_a_damaged_annotation_file_is_named(coco):
     path = coco.raw_dir / "annotations/instances_val2017.json"
     path.write_text(path.read_text()[:-40])
-    with pytest.raises(ValueError, match=r"instances_val2017\.json is no complete COCO annotation"):
+    with pytest.raises(ValueError, match=r"val2017\.json is not a complete COCO annotation"):
         coco.prepare("coco_voc")
     path.write_text("{}")
-    with pytest.raises(ValueError, match=r"no complete COCO annotation: KeyError\('categories'\)"):
+    with pytest.raises(ValueError, match=r"COCO annotation: KeyError\('categories'\)"):
         coco.prepare("coco_voc")
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no .*instances_val2017\.json"):

@@ -1,14 +1,11 @@
-"""The user's own folders: what is paired, split, named, and refused."""
-
-import dataclasses
+"""Folders of the user: what is paired, split, named and refused."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.recipe.options import DataConfig
-from deeplab_tf.data import open_dataset
 from deeplab_tf.data.check import check_dataset
+from deeplab_tf.data.datasets.folder import Folder
 from deeplab_tf.recipe.dataset_spec import bit_palette
 
 
@@ -26,13 +23,13 @@ def _write(directory, stems, ending=".jpg", label=None):
         Image.fromarray(values).save(path)
 
 
-def _data(directory, **options):
-    return DataConfig(
-        dataset="folder",
-        images_dir=str(directory / "images"),
-        labels_dir=str(directory / "labels"),
-        **options,
-    )
+def _folder(directory, **options):
+    places = {f"{kind}_dir": str(directory / kind) for kind in ("images", "labels")}
+    return Folder(**{**places, **options})
+
+
+def _open(directory, **options):
+    return _folder(directory, **options).open()
 
 
 _STEMS = [f"photo{i}" for i in range(20)]
@@ -41,7 +38,7 @@ _STEMS = [f"photo{i}" for i in range(20)]
 def test_pairs_have_the_same_path_without_ending(tmp_path):
     _write(tmp_path, ["a", "sub/b"], ".JPG")
     _write(tmp_path, ["c"], ".png")
-    source = open_dataset(_data(tmp_path, val_fraction=0.0), None).source("train")
+    source = _open(tmp_path, val_fraction=0.0).source("train")
     names = [source.name(i) for i in range(len(source))]
     assert [name.split("images/")[1].split(" ")[0] for name in names] == [
         "a.JPG",
@@ -55,7 +52,7 @@ def test_pairs_have_the_same_path_without_ending(tmp_path):
 
 def test_classes_are_counted_where_no_file_names_them(tmp_path):
     _write(tmp_path, _STEMS)
-    spec = open_dataset(_data(tmp_path), None).spec
+    spec = _open(tmp_path).spec
     assert spec.class_names == ("class_0", "class_1", "class_2")
     assert sum(spec.splits.values()) == 20
 
@@ -64,7 +61,7 @@ def test_classes_file_names_them(tmp_path):
     _write(tmp_path, _STEMS)
     names = tmp_path / "classes.txt"
     names.write_text("sky\nsea\nsand\nship\n")
-    spec = open_dataset(_data(tmp_path, class_names_file=str(names)), None).spec
+    spec = _open(tmp_path, class_names_file=str(names)).spec
     assert spec.class_names == ("sky", "sea", "sand", "ship")
 
 
@@ -72,7 +69,7 @@ def test_held_out_share_stays_when_photos_are_added(tmp_path):
     _write(tmp_path, _STEMS)
 
     def held_out():
-        source = open_dataset(_data(tmp_path, val_fraction=0.3), None).source("val")
+        source = _open(tmp_path, val_fraction=0.3).source("val")
         return {source.name(i) for i in range(len(source))}
 
     before = held_out()
@@ -84,13 +81,13 @@ def test_held_out_share_stays_when_photos_are_added(tmp_path):
 @pytest.mark.parametrize("fraction", [0.01, 0.99])
 def test_two_photos_are_one_to_train_on_and_one_held_out(tmp_path, fraction):
     _write(tmp_path, ["a", "b"])
-    spec = open_dataset(_data(tmp_path, val_fraction=fraction), None).spec
+    spec = _open(tmp_path, val_fraction=fraction).spec
     assert spec.splits == {"train": 1, "val": 1}
 
 
 def test_no_fraction_holds_out_nothing(tmp_path):
     _write(tmp_path, _STEMS[:3])
-    assert open_dataset(_data(tmp_path, val_fraction=0.0), None).spec.splits == {"train": 3}
+    assert _open(tmp_path, val_fraction=0.0).spec.splits == {"train": 3}
 
 
 def test_hidden_folders_are_not_read_and_linked_ones_are(tmp_path):
@@ -99,7 +96,7 @@ def test_hidden_folders_are_not_read_and_linked_ones_are(tmp_path):
     for kind in ("images", "labels"):
         (tmp_path / kind / "linked").symlink_to(tmp_path / "elsewhere" / kind)
     (tmp_path / "labels/.ipynb_checkpoints/a-checkpoint.png").unlink()
-    source = open_dataset(_data(tmp_path, val_fraction=0.0), None).source("train")
+    source = _open(tmp_path, val_fraction=0.0).source("train")
     assert [source.read(i)["name"] for i in range(len(source))] == [b"a", b"linked/b"]
 
 
@@ -107,55 +104,49 @@ def test_list_names_what_is_held_out(tmp_path):
     _write(tmp_path, _STEMS)
     names = tmp_path / "val.txt"
     names.write_text("photo3\nphoto5.jpg\n\n")
-    dataset = open_dataset(_data(tmp_path, val_list=str(names)), None)
+    dataset = _open(tmp_path, val_list=str(names))
     source = dataset.source("val")
     assert [source.read(i)["name"] for i in range(len(source))] == [b"photo3", b"photo5"]
     assert len(dataset.source("train")) == 18
 
 
-def test_folders_of_their_own_are_val(tmp_path):
+def test_val_may_have_folders_of_its_own(tmp_path):
     _write(tmp_path, _STEMS)
     _write(tmp_path / "more", ["x"])
-    data = _data(
-        tmp_path,
-        val_images_dir=str(tmp_path / "more" / "images"),
-        val_labels_dir=str(tmp_path / "more" / "labels"),
-    )
-    assert open_dataset(data, None).spec.splits == {"train": 20, "val": 1}
+    more = {f"val_{kind}_dir": str(tmp_path / "more" / kind) for kind in ("images", "labels")}
+    assert _open(tmp_path, **more).spec.splits == {"train": 20, "val": 1}
 
 
 def test_same_photos_in_train_and_val_are_refused(tmp_path):
     _write(tmp_path, _STEMS[:3])
     places = {f"val_{k}_dir": str(tmp_path / k) for k in ("images", "labels")}
     with pytest.raises(ValueError, match=r"val_images_dir must have no image.*photo0\.jpg"):
-        open_dataset(_data(tmp_path, **places), None)
-    with pytest.raises(ValueError, match="val_list or --data.val_images_dir, not both"):
-        open_dataset(_data(tmp_path, val_list="v.txt", **places), None)
+        _open(tmp_path, **places)
+    with pytest.raises(ValueError, match="val_list or --dataset.val_images_dir, not both"):
+        _open(tmp_path, val_list="v.txt", **places)
 
 
 def test_one_folder_for_images_and_labels_is_refused(tmp_path):
     _write(tmp_path, ["a"])
-    data = _data(tmp_path)
-    data = dataclasses.replace(data, labels_dir=data.images_dir)
     with pytest.raises(ValueError, match="must be in different folders; both are .*images"):
-        open_dataset(data, None)
+        _open(tmp_path, labels_dir=str(tmp_path / "images"))
 
 
-def test_many_names_are_cut_short(tmp_path):
+def test_long_lists_of_names_are_shortened(tmp_path):
     _write(tmp_path, [f"photo{i:02}" for i in range(30)])
     for i in range(25):
         (tmp_path / f"labels/photo{i:02}.png").unlink()
     with pytest.raises(ValueError, match=r"(?s)photo19\.jpg\n  and 5 more$"):
-        open_dataset(_data(tmp_path), None)
+        _open(tmp_path)
 
 
-def test_palette_of_the_labels_becomes_the_datasets(tmp_path):
+def test_palette_of_the_labels_becomes_that_of_the_dataset(tmp_path):
     _write(tmp_path, ["a", "b"])
     picture = Image.fromarray(np.array([[0, 1], [2, 0]], np.uint8))
     picture.putpalette([1, 2, 3, 40, 50, 60, 70, 80, 90] + [0] * 759)
     for stem in ("a", "b"):
         picture.save(tmp_path / "labels" / f"{stem}.png")
-    spec = open_dataset(_data(tmp_path), None).spec
+    spec = _open(tmp_path).spec
     assert spec.palette == ((1, 2, 3), (40, 50, 60), (70, 80, 90))
 
 
@@ -167,13 +158,13 @@ def test_palette_of_the_labels_becomes_the_datasets(tmp_path):
         (
             lambda d: Image.new("RGB", (8, 6)).save(d / "images/photo2.png"),
             {},
-            r"photo2\.(png|jpg) and .*photo2\.(png|jpg) have the same name",
+            r"photo2\.(png|jpg) and .*photo2\.(png|jpg) differ only in the ending",
         ),
         (lambda d: None, {"ignore_label": 2}, "ignore_label must not be one of the classes"),
         (
             lambda d: (d / "v.txt").write_text("nobody"),
             {"val_list": "v.txt"},
-            "names examples that",
+            "names examples that do not exist",
         ),
         (
             lambda d: (d / "v.txt").write_text("\n"),
@@ -200,28 +191,58 @@ def test_faulty_folder_is_refused_by_name(tmp_path, spoil, options, message):
     spoil(tmp_path)
     options = {k: str(tmp_path / v) if isinstance(v, str) else v for k, v in options.items()}
     with pytest.raises(ValueError, match=message):
-        open_dataset(_data(tmp_path, **options), None)
+        _open(tmp_path, **options)
 
 
 def test_missing_or_empty_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no directory .*images"):
-        open_dataset(_data(tmp_path), None)
+        _open(tmp_path)
     for name in ("images", "labels"):
         (tmp_path / name).mkdir()
     with pytest.raises(FileNotFoundError, match="images has no file that ends in .jpg"):
-        open_dataset(_data(tmp_path), None)
+        _open(tmp_path)
 
 
-def test_folder_without_places_says_which_flags(tmp_path):
-    with pytest.raises(ValueError, match="needs --data.images_dir and --data.labels_dir"):
-        open_dataset(DataConfig(dataset="folder"), None)
+def test_folder_without_directories_names_the_flags(tmp_path):
+    with pytest.raises(ValueError, match="needs --dataset.images_dir and --dataset.labels_dir"):
+        Folder().open()
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_a_share_is_at_least_0_and_below_1(fraction):
+    with pytest.raises(ValueError, match="^val_fraction must be"):
+        Folder(val_fraction=fraction)
+
+
+@pytest.mark.parametrize(
+    "path", ["streets/images", "streets/Train/images", "streets/img", "streets"]
+)
+def test_dataset_is_named_after_the_folder_that_says_what_it_is(tmp_path, path):
+    _write(tmp_path / "source", ["a", "b"])
+    images = tmp_path / path
+    images.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "source/images").rename(images)
+    dataset = Folder(images_dir=f"{images}/", labels_dir=str(tmp_path / "source/labels")).open()
+    assert dataset.spec.name == "streets"
+
+
+def test_dataset_is_named_after_the_folder_whatever_the_working_directory(tmp_path, monkeypatch):
+    _write(tmp_path / "streets", ["a", "b"])
+    monkeypatch.chdir(tmp_path / "streets")
+    assert Folder(images_dir="images", labels_dir="labels").open().spec.name == "streets"
+
+
+def test_a_folder_has_nothing_to_prepare(tmp_path):
+    _write(tmp_path, ["a", "b"])
+    assert _folder(tmp_path).prepare(None).spec.splits == {"train": 1, "val": 1}
+    with pytest.raises(ValueError, match="official release.*--dataset=folder has none"):
+        _folder(tmp_path).prepare(None, raw_dir=str(tmp_path))
 
 
 def test_check_names_every_fault_and_counts_the_rest(tmp_path):
     _write(tmp_path, _STEMS)
     (tmp_path / "classes.txt").write_text("a\nb\nc\nd\n")
-    data = _data(tmp_path, class_names_file=str(tmp_path / "classes.txt"), val_fraction=0.0)
-    dataset = open_dataset(data, None)
+    dataset = _open(tmp_path, class_names_file=str(tmp_path / "classes.txt"), val_fraction=0.0)
     good = check_dataset(dataset)
     assert good.problems == ()
     good.raise_if_bad()
@@ -236,15 +257,15 @@ def test_check_names_every_fault_and_counts_the_rest(tmp_path):
     photo4.write_bytes(photo4.read_bytes()[:100])
     (tmp_path / "labels" / "photo5.png").write_bytes(b"")
     report = check_dataset(dataset)
-    told = dict(
+    named = dict(
         zip(("photo1", "photo2", "photo3", "photo4", "photo5"), report.problems, strict=True)
     )
-    for stem, problem in told.items():
+    for stem, problem in named.items():
         assert f"images/{stem}.jpg" in problem
-    assert "must be 0..3 or 255 (void); got 9 (48 pixels)" in told["photo1"]
-    assert "the image has (6, 8) pixels (height, width), its label (5, 8)" in told["photo2"]
-    assert "it has mode RGB" in told["photo3"]
-    assert "not a picture" in told["photo5"]
+    assert "must be 0..3 or 255 (void); got 9 (48 pixels)" in named["photo1"]
+    assert "the image has (6, 8) pixels (height, width), its label (5, 8)" in named["photo2"]
+    assert "it has mode RGB" in named["photo3"]
+    assert "not a picture" in named["photo5"]
     assert report.pixels["train"].sum() == 15 * 48
     with pytest.raises(ValueError, match="has 5 faulty examples"):
         report.raise_if_bad()
@@ -254,14 +275,13 @@ def test_label_of_many_wrong_values_makes_a_short_line(tmp_path):
     _write(tmp_path, ["a"])
     (tmp_path / "classes.txt").write_text("a\nb\nc\n")
     Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).save(tmp_path / "labels/a.png")
-    data = _data(tmp_path, class_names_file=str(tmp_path / "classes.txt"))
-    (problem,) = check_dataset(open_dataset(data, None)).problems
+    dataset = _open(tmp_path, class_names_file=str(tmp_path / "classes.txt"))
+    (problem,) = check_dataset(dataset).problems
     assert problem.endswith("11 (1 pixels), 12 (1 pixels), and 35 more values")
 
 
 def test_camvid_and_its_void_are_read(shared_dir):
-    data = DataConfig(
-        dataset="folder",
+    folder = Folder(
         ignore_label=11,
         **{
             f"{prefix}{kind}_dir": str(shared_dir / "data" / "camvid" / split / kind)
@@ -269,7 +289,8 @@ def test_camvid_and_its_void_are_read(shared_dir):
             for kind in ("images", "labels")
         },
     )
-    dataset = open_dataset(data, None)
+    dataset = folder.open()
+    assert dataset.spec.name == "camvid"
     assert dataset.spec.splits == {"train": 367, "val": 101}
     assert dataset.spec.num_classes == 11
     report = check_dataset(dataset, splits=["val"])
@@ -278,9 +299,9 @@ def test_camvid_and_its_void_are_read(shared_dir):
     assert report.pixels["val"].sum() == 101 * 360 * 480
 
 
-def test_voc_palette_pictures_give_indices_and_the_voc_colours(shared_dir):
+def test_voc_palette_pictures_give_indices_and_the_voc_colors(shared_dir):
     directory = shared_dir / "data" / "voc_samples"
-    dataset = open_dataset(_data(directory, val_fraction=0.0), None)
+    dataset = _open(directory, val_fraction=0.0)
     assert dataset.spec.palette == bit_palette(dataset.spec.num_classes)
     seen = set(np.unique(dataset.source("train").read(0)["label"]))  # 2011_000003: people
     assert seen <= {*range(21), 255} and 15 in seen

@@ -5,12 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from deeplab_tf.recipe.options import DataConfig
 from deeplab_tf.data.datasets import pascal_context
-from deeplab_tf.data import open_dataset
 
 VOC = "VOCdevkit/VOC2010"
-# aeroplane, accordion (no class), unlabelled, wood, zebra (no class), person, bag, sky
+# aeroplane, accordion (no class), unlabeled, wood, zebra (no class), person, bag, sky
 NUMBERS = np.array([[2, 1, 0, 458, 459, 284, 9, 360]] * 6, np.uint16)
 CLASSES = [0, 255, 255, 58, 255, 36, 1, 46]
 
@@ -56,7 +54,7 @@ def test_459_labels_become_59_classes(context, labels):
 def test_the_same_files_are_read_with_60_classes(context, labels):
     context.prepare("pascal_context")
     before = context.prepared()
-    dataset = open_dataset(DataConfig(dataset="pascal_context60"), str(context.data_dir))
+    dataset = context.open("pascal_context60")
     assert dataset.spec.num_classes == 60
     expected = [0 if c == 255 else c + 1 for c in CLASSES]
     assert labels(dataset, "val")["2008_000002"][0].tolist() == expected

@@ -1,4 +1,4 @@
-"""Datasets of TFDS' catalogue are found, understood and read by index."""
+"""Datasets of TFDS' catalog are found, understood and read by index."""
 
 import io
 
@@ -7,9 +7,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from deeplab_tf.recipe.options import DataConfig
-from deeplab_tf.data import open_dataset, prepare_dataset
 from deeplab_tf.data.check import check_dataset
+from deeplab_tf.data.datasets.tfds_catalog import TfdsCatalog
 
 NUMBERS = np.array([[1, 2, 3, 3]] * 3, np.uint8)
 IMAGE = tfds.features.Image(shape=(None, None, 3))
@@ -47,7 +46,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 class TinyNamed(_Builder):
-    """Says its classes itself."""
+    """Its features name the classes."""
 
     FEATURES = {
         "image": IMAGE,
@@ -58,7 +57,7 @@ class TinyNamed(_Builder):
 
 
 class TinyUnnamed(_Builder):
-    """Says no classes, and no names of examples."""
+    """Its features name neither classes nor examples."""
 
     FEATURES = {"image": IMAGE, "mask": tfds.features.Image(shape=(None, None, 1))}
 
@@ -70,7 +69,7 @@ class TinyTwoImages(_Builder):
 
 
 class _Pets(_Builder, skip_registration=True):
-    """In the place of the catalogue's, which would be downloaded."""
+    """Replaces the catalog's, which would be downloaded."""
 
     VERSION = tfds.core.Version("4.0.0")
     FEATURES = {
@@ -86,7 +85,7 @@ class _Pets(_Builder, skip_registration=True):
 
 
 class _Scenes(_Builder, skip_registration=True):
-    """In the place of the catalogue's, which would be downloaded."""
+    """Replaces the catalog's, which would be downloaded."""
 
     FEATURES = {"image": IMAGE, "annotation": IMAGE}
     LABEL = NUMBERS - 1
@@ -103,7 +102,7 @@ def _prepare(builder, directory, file_format="array_record"):
 
 
 def _open(name, directory, **options):
-    return open_dataset(DataConfig(dataset=f"tfds:{name}", **options), str(directory))
+    return TfdsCatalog(name=name, **options).open(str(directory))
 
 
 def _labels(dataset, split="train"):
@@ -111,8 +110,8 @@ def _labels(dataset, split="train"):
     return {source.name(i): source.read(i)["label"].numpy() for i in range(len(source))}
 
 
-def test_classes_come_from_the_catalogue(tmp_path):
-    dataset = prepare_dataset(DataConfig(dataset="tfds:tiny_named"), str(tmp_path))
+def test_classes_come_from_the_catalog(tmp_path):
+    dataset = TfdsCatalog(name="tiny_named").prepare(str(tmp_path))
     assert dataset.spec.class_names == ("sky", "road", "car", "tree")
     assert dataset.spec.splits == {"train": 3, "test": 1}
     assert sorted(_labels(dataset)) == ["f0.jpg", "f1.jpg", "f2.jpg"]
@@ -123,9 +122,9 @@ def test_classes_come_from_the_catalogue(tmp_path):
     assert check_dataset(dataset).problems == ()
 
 
-def test_classes_that_are_not_known_must_be_named(tmp_path):
+def test_unknown_classes_must_be_named(tmp_path):
     _prepare(TinyUnnamed, tmp_path)
-    with pytest.raises(ValueError, match=r"which classes .*name them in --data\.class_names_file"):
+    with pytest.raises(ValueError, match=r"which classes .*name them in --dataset\.class_n"):
         _open("tiny_unnamed", tmp_path)
     names = tmp_path / "names.txt"
     names.write_text("a\nb\nc\n")
@@ -159,13 +158,14 @@ def test_a_dataset_without_a_label_for_each_pixel_is_refused(tmp_path):
 
 def test_other_formats_are_refused_with_the_way_out(tmp_path):
     _prepare(TinyNamed, tmp_path, file_format="tfrecord")
-    for act in (open_dataset, prepare_dataset):
+    dataset = TfdsCatalog(name="tiny_named")
+    for act in (dataset.open, dataset.prepare):
         with pytest.raises(ValueError, match=r"stored as tfrecord, .* Move it away and run python"):
-            act(DataConfig(dataset="tfds:tiny_named"), str(tmp_path))
+            act(str(tmp_path))
 
 
-def test_what_is_not_prepared_or_not_there_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match="tfds:tiny_named is not prepared: .* Run python"):
+def test_datasets_that_are_not_prepared_or_unknown_are_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match="tiny_named is not prepared: .*--dataset=tfds"):
         _open("tiny_named", tmp_path)
-    with pytest.raises(ValueError, match="TFDS' catalogue has no dataset 'no_such_set'"):
+    with pytest.raises(ValueError, match="TFDS' catalog has no dataset 'no_such_set'"):
         _open("no_such_set", tmp_path)

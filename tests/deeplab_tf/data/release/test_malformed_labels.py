@@ -1,4 +1,4 @@
-"""Labels, lists and folders that are wrong: refused by name and with the way out, or read right."""
+"""Wrong labels, lists and folders are refused by name with a remedy, or read correctly."""
 
 import io
 import os
@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.recipe.options import DataConfig
-from deeplab_tf.data import open_dataset
 from deeplab_tf.data.check import check_dataset
+from deeplab_tf.data.datasets.folder import Folder
 from deeplab_tf.data.release.mat_file import read_array
 
 LABEL = (np.arange(48) % 3).reshape(6, 8).astype(np.uint8)
@@ -31,7 +30,7 @@ def _file(values, kind="PNG", palette=None, **options) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three photos with labels of the classes 0, 1, 2; called with settings it opens them."""
+    """Three photos with labels of the classes 0, 1, 2."""
     for stem in "abc":
         for kind, content in (
             ("images", _file(np.full((6, 8, 3), 90, np.uint8))),
@@ -39,25 +38,23 @@ def folder(tmp_path):
         ):
             (tmp_path / kind).mkdir(exist_ok=True)
             (tmp_path / kind / f"{stem}.png").write_bytes(content)
-    return Folder(tmp_path)
+    return Photos(tmp_path)
 
 
-class Folder:
+class Photos:
     def __init__(self, path: pathlib.Path):
         self.path = path
-        self.data = DataConfig(
-            dataset="folder",
-            images_dir=str(path / "images"),
-            labels_dir=str(path / "labels"),
-            val_fraction=0.0,
-        )
 
     def open(self, **files: bytes):
-        """Opens the folder, with settings that name a file of these bytes."""
-        for setting, content in files.items():
-            (self.path / setting).write_bytes(content)
-        settings = {setting: str(self.path / setting) for setting in files}
-        return open_dataset(DataConfig(**{**vars(self.data), **settings}), None)
+        """Opens the folder, with options that name files of these bytes."""
+        for option, content in files.items():
+            (self.path / option).write_bytes(content)
+        return Folder(
+            images_dir=str(self.path / "images"),
+            labels_dir=str(self.path / "labels"),
+            val_fraction=0.0,
+            **{option: str(self.path / option) for option in files},
+        ).open()
 
     def faults(self) -> str:
         """What a user reads before training starts."""
@@ -89,14 +86,14 @@ def test_odd_labels_are_their_indices(folder, label):
     np.testing.assert_array_equal(read, LABEL > 0 if one_bit else LABEL)
 
 
-_COLOURED = np.array(COLORS, np.uint8).reshape(3, 3)[LABEL]
+_COLORED = np.array(COLORS, np.uint8).reshape(3, 3)[LABEL]
 
 
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        (_file(_COLOURED), "PNG of class indices.* mode RGB. Convert colours to indices first"),
-        (_file(np.dstack([_COLOURED, LABEL])), "PNG of class indices.* mode RGBA"),
+        (_file(_COLORED), "PNG of class indices.* mode RGB. Convert colors to indices first"),
+        (_file(np.dstack([_COLORED, LABEL])), "PNG of class indices.* mode RGBA"),
         (_file(LABEL, "JPEG"), "not a picture in PNG format"),
         (_file(LABEL.astype(np.float32), "TIFF"), "not a picture in PNG format"),
         (_file(LABEL, "BMP"), "not a picture in PNG format"),
@@ -122,7 +119,7 @@ def test_values_beyond_the_named_classes_are_listed(folder):
     assert problem.endswith("must be 0..2 or 255 (void); got 302 (16 pixels)")
 
 
-def test_masks_of_0_and_255_are_no_classes(folder):
+def test_masks_of_0_and_255_have_too_few_classes(folder):
     for stem in "abc":
         path = folder.path / "labels" / f"{stem}.png"
         path.write_bytes(_file(np.where(LABEL > 0, 255, 0).astype(np.uint8)))
@@ -140,7 +137,7 @@ def test_masks_of_0_and_255_are_no_classes(folder):
     ],
     ids=["CRLF", "BOM", "blanks", "twice", "endings"],
 )
-def test_odd_lists_are_understood(folder, text):
+def test_odd_lists_are_read(folder, text):
     assert folder.open(val_list=text).spec.splits == {"train": 1, "val": 2}
 
 
@@ -151,7 +148,7 @@ def test_odd_lists_are_understood(folder, text):
         (b"\xef\xbb\xbf\r\n", "must name one or more examples; it is empty"),
         ("a\nb\n".encode("utf-16"), "must be a text file in UTF-8; save it as such"),
         (b"caf\xe9\n", "must be a text file in UTF-8"),
-        (b"a\nz\n", "names examples that are not there: z"),
+        (b"a\nz\n", "names examples that do not exist: z"),
         (b"a\nb\nc\n", "nothing is left to train on: all 3 examples"),
     ],
     ids=["empty", "blank", "UTF-16", "Latin-1", "missing", "all"],
@@ -161,6 +158,11 @@ def test_wrong_lists_are_refused_by_name(folder, text, message):
         folder.open(val_list=text)
     assert "val_list" in str(caught.value)
     assert ("UTF-8" in message) == isinstance(caught.value.__cause__, UnicodeDecodeError)
+
+
+def test_class_names_are_read_without_the_byte_order_mark(folder):
+    for text in (b"\xef\xbb\xbfsky\r\nsea\r\nsand", "sky\nsea\nsand".encode("utf-8-sig")):
+        assert folder.open(class_names_file=text).spec.class_names == ("sky", "sea", "sand")
 
 
 def test_class_names_must_be_text(folder):
@@ -182,7 +184,7 @@ def _linked(folder):
         (lambda f: (f / "labels/b.png").rename(f / "labels/b.tif"), "no label for .*b.png"),
         (lambda f: (f / "labels").rename(f / "x"), "there is no directory .*labels"),
         (lambda f: [(f / "labels").rename(f / "x"), (f / "labels").touch()], "no directory .*lab"),
-        (_linked, "images/loop is a link to a folder that it is in; remove it"),
+        (_linked, "images/loop is a link to a folder that contains it; remove"),
     ],
     ids=["no label", "no image", "WebP", "TIFF", "no folder", "a file", "loop"],
 )
@@ -200,14 +202,14 @@ def test_odd_names_are_read(folder, name):
     assert name.encode() in names
 
 
-def test_a_name_that_is_no_unicode_is_refused(folder):
+def test_a_name_that_is_not_unicode_is_refused(folder):
     bad = os.fsencode(folder.path / "images") + b"/\xff.png"
     try:
         with open(bad, "wb"):
             pass
     except OSError:
         pytest.skip("this file system has Unicode names only")
-    assert "\\udcff.png' is no UTF-8; rename the file" in folder.faults()
+    assert "\\udcff.png' is not UTF-8; rename the file" in folder.faults()
 
 
 def test_a_dangling_link_is_named(folder):
@@ -216,7 +218,7 @@ def test_a_dangling_link_is_named(folder):
     assert "images/b.png; No such file or directory" in folder.faults()
 
 
-def test_a_folder_that_is_called_like_a_photo_is_a_folder(folder):
+def test_a_folder_with_the_ending_of_a_photo_is_a_folder(folder):
     (folder.path / "images/x.jpg").mkdir()
     assert folder.faults() == ""
 
@@ -250,7 +252,7 @@ def test_a_matlab_file_that_unpacks_to_anything_is_refused():
 
     packed = zlib.compress(bytes(300 << 20), 1)
     head = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
-    with pytest.raises(ValueError, match="not complete or too long"):
+    with pytest.raises(ValueError, match="incomplete or too long"):
         read_array(head + struct.pack("<II", 15, len(packed)) + packed, "x")
 
 
@@ -262,7 +264,7 @@ def test_a_matlab_file_that_unpacks_to_anything_is_refused():
         ("cityscapes", np.where(LABEL, LABEL, 255).astype(np.uint8), "labelTrainIds .* labelIds"),
         ("cityscapes", LABEL + 34, "among 0..33, 255; got 34, 35, 36"),
     ],
-    ids=["ADE20K in colours", "ADE20K values", "train ids", "Cityscapes values"],
+    ids=["ADE20K in colors", "ADE20K values", "train ids", "Cityscapes values"],
 )
 def test_labels_of_another_kind_of_release_are_refused(release, dataset, label, message):
     for split in ("training", "validation") if dataset == "ade20k" else ("train", "val"):

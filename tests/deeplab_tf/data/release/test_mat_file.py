@@ -30,13 +30,13 @@ def test_what_is_not_there_is_named(mat_file):
         ("GTinst",): "without the variable GTinst",
         ("GTcls", "Boundaries"): "without the field Boundaries; it has Segmentation",
         ("LabelMap", "x"): "without the field x: there is no 1x1 struct",
-        ("GTcls",): "the array wanted is of class 2",
+        ("GTcls",): "an array of class 2; it must be numeric",
     }.items():
         with pytest.raises(ValueError, match=message):
             read_array(data, *path)
 
 
-def test_other_files_are_told_apart():
+def test_other_files_are_refused():
     with pytest.raises(ValueError, match="not a MATLAB file of level 5"):
         read_array(b"", "x")
     with pytest.raises(ValueError, match=r"version 7\.3, which is HDF5"):

@@ -1,0 +1,100 @@
+"""Random crops, and the padding of images that are smaller than the crop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar
+
+from deeplab_tf.data.augment.resize import Window
+from deeplab_tf.recipe.lazy import tf
+from deeplab_tf.recipe.options import Options, option
+
+# ours: the label of pixels that augmentations add; no dataset has it, whatever its ignore_label
+ADDED_LABEL = -1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomCrop(Options):
+    """Crops a square at a random position; pads images that are smaller."""
+
+    kind: ClassVar[str] = "random_crop"
+
+    # paper: DeepLabv3+ Sec. 4
+    size: int = option(513, "side of the square, pixels", minimum=1)
+    # code: DeepLab's mean pixel
+    pad_color: float = option(127.5, "gray value of the padding, 0..255", minimum=0, maximum=255)
+    pad_label: int | None = option(None, "class of the padding; none: ignored", minimum=0)
+
+    def __call__(
+        self, image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the crops of image and label."""
+        return self.crop(lambda window: crop_at(image, label, *window), tf.shape(label), seed)
+
+    def crop(
+        self,
+        part: Callable[[Window], tuple[tf.Tensor, tf.Tensor]],
+        size: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Crops an image that need not be computed as a whole.
+
+        Args:
+          part: window -> (image, label) of it.
+          size: int32 [2], (H, W) of the whole image.
+          seed: int [2]; the position is a function of it.
+
+        Returns:
+          (image [size, size, 3], label [size, size]).
+        """
+        positions = tf.cast(tf.maximum(size - self.size, 0) + 1, tf.uint32)
+        corner = tf.random.stateless_uniform([2], seed, None, None, tf.uint32) % positions
+        image, label = part((tf.cast(corner, tf.int32), tf.minimum(size, self.size)))
+        image, label = pad_to(
+            image, label, self.size, color=self.pad_color, added=added_label(self.pad_label)
+        )
+        square = [self.size, self.size]
+        return tf.ensure_shape(image, [*square, 3]), tf.ensure_shape(label, square)
+
+
+def added_label(pad_label: int | None) -> int:
+    """The label of added pixels, given the option `pad_label` of an augmentation."""
+    return ADDED_LABEL if pad_label is None else pad_label
+
+
+def crop_at(
+    image: tf.Tensor, label: tf.Tensor, corner: tf.Tensor, shape: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The part of `shape`, (rows, columns), whose top left pixel is `corner`, (row, column)."""
+    image = tf.slice(image, tf.concat([corner, [0]], 0), tf.concat([shape, [3]], 0))
+    return image, tf.slice(label, corner, shape)
+
+
+def pad_to(
+    image: tf.Tensor, label: tf.Tensor, size: int, *, color: float, added: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pads sides below `size` up to it, at the bottom and on the right (code: both references).
+
+    Args:
+      image: uint8 or float32 [H, W, 3].
+      label: int32 [H, W].
+      size: pixels.
+      color: gray value of the added pixels, 0..255.
+      added: their label.
+
+    Returns:
+      (image, label) without a side below `size`.
+    """
+    if color != int(color):  # not a byte
+        image = tf.cast(image, tf.float32)
+    missing = tf.maximum(size - tf.shape(label), 0)
+    paddings = [[0, missing[0]], [0, missing[1]]]
+    return tf.cond(
+        tf.reduce_any(missing > 0),
+        lambda: (
+            tf.pad(image, [*paddings, [0, 0]], constant_values=tf.cast(color, image.dtype)),
+            tf.pad(label, paddings, constant_values=added),
+        ),
+        lambda: (image, label),
+    )

@@ -1,0 +1,255 @@
+"""A recipe is everything that decides a result, as a list of parts.
+
+Each part is one of several frozen dataclasses, its kinds, and builds itself. The protocols here
+say what a kind must do; tables such as `training.schedules.SCHEDULES` name the kinds of a part,
+and `zoo.PARTS` has all tables. The engine calls these methods and knows no kinds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from deeplab_tf.recipe.options import Options, option
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from deeplab_tf.recipe.dataset_spec import OpenDataset
+
+# (label int32 [N, H, W], an output of the network) -> (sum of the losses, number of terms)
+LossFn = Callable[["tf.Tensor", "tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]
+
+
+class ModelConfig(Protocol):
+    """A network."""
+
+    kind: ClassVar[str]
+
+    def build(
+        self,
+        num_classes: int,
+        input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+        *,
+        auxiliary: bool = False,
+    ) -> keras.Model:
+        """Builds image [N, H, W, 3] RGB 0..255 -> logits float32 [N, H, W, num_classes].
+
+        With `auxiliary` the output is a dict with "logits" and whatever else is trained.
+        """
+        ...
+
+    def losses(self, pixel_loss: LossFn) -> Mapping[str, tuple[LossFn, float]]:
+        """Output name -> (its loss, its weight)."""
+        ...
+
+
+class Dataset(Protocol):
+    """Where examples come from."""
+
+    kind: ClassVar[str]
+
+    def open(self, data_dir: str | None) -> OpenDataset:
+        """Opens it; `data_dir` is where prepared datasets are, None: TFDS' default place."""
+        ...
+
+
+class Augmentation(Protocol):
+    """A pure function of an example and a seed."""
+
+    kind: ClassVar[str]
+
+    def __call__(
+        self, image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """(uint8 or float32 [H, W, 3], int32 [H, W], int [2]) -> the changed image and label."""
+        ...
+
+
+class BuiltOptimizer(Protocol):
+    """An optimizer over the variables of a network.
+
+    Attributes:
+      slots: the variables that a checkpoint holds, in a fixed order.
+    """
+
+    slots: Sequence[tf.Variable]
+
+    def with_decay(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The gradients of the loss with those of the L2 term, where weight decay is one."""
+        ...
+
+    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
+        """One update by gradients as from `with_decay`, summed over replicas before."""
+        ...
+
+
+class Optimizer(Protocol):
+    """How weights follow from gradients."""
+
+    kind: ClassVar[str]
+
+    def build(self, model: keras.Model) -> BuiltOptimizer:
+        """Makes the state for `model.trainable_variables`; call it in their strategy's scope."""
+        ...
+
+
+class Schedule(Protocol):
+    """The learning rate."""
+
+    kind: ClassVar[str]
+
+    def __call__(self, step: int, *, total_steps: int, steps_per_epoch: float) -> float:
+        """The rate after `step` optimizer steps."""
+        ...
+
+    def check(self, total_steps: int) -> None:
+        """Raises ValueError if the schedule does not fit a training of this length."""
+        ...
+
+
+class Loss(Protocol):
+    """The loss of a pixel."""
+
+    kind: ClassVar[str]
+
+    def __call__(
+        self, label: tf.Tensor, logits: tf.Tensor, *, ignore_label: int, step: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Loss of a batch after `step` optimizer steps.
+
+        Args:
+          label: int32 [N, H, W].
+          logits: float32 [N, h, w, K].
+          ignore_label: value of the pixels that do not count.
+          step: int32 scalar, optimizer steps already made.
+
+        Returns:
+          (sum of the losses, number of terms), float32 scalars.
+        """
+        ...
+
+    def check(self, num_classes: int) -> None:
+        """Raises ValueError if the loss does not fit this number of classes."""
+        ...
+
+
+class Predictor(Protocol):
+    """Makes label maps of single images of any size.
+
+    Attributes:
+      num_classes: outputs of the network.
+    """
+
+    num_classes: int
+
+    def label_map(self, image: np.ndarray | tf.Tensor) -> tf.Tensor:
+        """[H, W, 3] RGB 0..255 -> int32 [H, W]."""
+        ...
+
+
+class Predict(Protocol):
+    """How a network's logits become a label map."""
+
+    kind: ClassVar[str]
+    output_stride: int | None  # to run the network at; None: the one it was trained at
+
+    def predictor(self, model: keras.Model) -> Predictor:
+        """A predictor that reads the model's weights at each image."""
+        ...
+
+    def export_model(self, model: keras.Model) -> keras.Model:
+        """The model as it is exported, where there is nothing but one call of it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(Options):
+    """How long to train, and what the run keeps and reports."""
+
+    steps: int | None = option(None, "length of training in optimizer steps", minimum=1)
+    epochs: float | None = option(None, "length of training in passes over the split", above=0)
+    # cited: DeepLabv3 Sec. 4.1
+    batch_size: int = option(16, "global batch size, over all replicas", minimum=1)
+    split: str = option("train", "split to train on")
+    seed: int = option(
+        1,
+        "seed of initial weights, order, augmentation and dropout",
+        minimum=0,
+        maximum=2**32 - 1,  # of keras.utils.set_random_seed
+    )
+    loss_normalization: Literal["global", "replica"] = option(
+        "global", "mean over the valid pixels of the global batch, or of each replica's part (code)"
+    )
+    on_bad_example: Literal["fail", "skip"] = option(
+        "fail",
+        "an unreadable training example ends the run, or another one takes its place",
+        may_change=True,
+    )
+    devices: tuple[str, ...] = option(
+        (),
+        "devices to train on, e.g. GPU:0,GPU:1; default: every GPU, else the CPU",
+        may_change=True,
+    )
+    # ours: this and the three after it
+    log_every: int = option(20, "steps between two rows of metrics.csv", minimum=1, may_change=True)
+    save_every: int = option(500, "steps between two checkpoints", minimum=1, may_change=True)
+    eval_every: int = option(1000, "steps between two evaluations", minimum=1, may_change=True)
+    max_to_keep: int = option(
+        3, "checkpoints kept, besides the best one", minimum=1, may_change=True
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(
+                f"steps or epochs must be set, and not both; got steps={self.steps} and"
+                f" epochs={self.epochs}."
+            )
+
+    def replace(self, **changes: Any) -> Train:
+        """A copy with some options changed; one length of training replaces the other."""
+        if len(changes.keys() & {"steps", "epochs"}) == 1:
+            changes = {"steps": None, "epochs": None, **changes}
+        return super().replace(**changes)
+
+    def total_steps(self, num_examples: int) -> int:
+        """Optimizer steps of the whole training; the only place that turns epochs into steps."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, round(self.epochs * num_examples / self.batch_size))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Eval(Options):
+    """What is scored, and which classes count."""
+
+    split: str = option("val", "split to evaluate", may_change=True)
+    excluded_classes: tuple[int, ...] = option(
+        (), "classes left out of the mean IoU", minimum=0, may_change=True
+    )
+    absent_classes: Literal["exclude", "zero"] = option(
+        "exclude",
+        "classes in neither labels nor predictions: left out of the mean IoU (DeepLab's code), or"
+        " counted as 0 (FastFCN's)",
+        may_change=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a result."""
+
+    model: ModelConfig
+    dataset: Dataset
+    augment: tuple[Augmentation, ...]
+    optimizer: Optimizer
+    schedule: Schedule
+    loss: Loss
+    train: Train
+    predict: Predict = dataclasses.field(metadata={"may_change": True})
+    eval: Eval = Eval()
+    expected_mean_iou: float | None = None  # percent, as the source prints it

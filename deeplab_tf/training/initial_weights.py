@@ -1,0 +1,50 @@
+"""Weights to start from, and weights to end with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from deeplab_tf.recipe.parts import ModelConfig
+from deeplab_tf.weights import fit_weights, weights_by_name
+from deeplab_tf.weights.unfold import unfold_batch_norm
+
+
+def start_from(
+    init_model: keras.Model,
+    model: keras.Model,
+    first_images: np.ndarray,
+    print_fn: Callable[[str], None],
+) -> None:
+    """Copies the weights that fit, ready to be trained with batch statistics.
+
+    Args:
+      init_model: to copy from; every weight of its backbone must fit.
+      model: to fill.
+      first_images: float32 [N, H, W, 3] of the first batch. Batch normalization that was folded
+        into the convolutions takes its statistics from them.
+      print_fn: prints the report.
+
+    Raises:
+      ValueError: a weight of the backbone does not fit.
+    """
+    arrays = {name: w.numpy() for name, w in weights_by_name(init_model).items()}
+    report = fit_weights(model, arrays, partial=True)
+    print_fn(report.text())
+    loaded_layers = {name.split("/")[0] for name in report.loaded}
+    unfolded = unfold_batch_norm(model, first_images, loaded_layers)
+    if unfolded:
+        print_fn(
+            f"{len(unfolded)} folded batch normalizations have the statistics of the first batch"
+        )
+
+
+def outside_strategy(config: ModelConfig, num_classes: int, trained: keras.Model) -> keras.Model:
+    """A copy of a trained network that lives outside the strategy, without auxiliary outputs."""
+    model = config.build(num_classes)
+    needed = weights_by_name(model).keys()
+    arrays = {name: w.numpy() for name, w in weights_by_name(trained).items() if name in needed}
+    fit_weights(model, arrays)
+    return model

@@ -1,0 +1,103 @@
+"""What describes a workdir: recipe.json, what is trained, and dataset.json, its classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from deeplab_tf.recipe import version_0
+from deeplab_tf.recipe.as_json import differences, from_json, read_tree, to_json
+from deeplab_tf.recipe.dataset_spec import DatasetSpec
+from deeplab_tf.recipe.files import write_text
+from deeplab_tf.recipe.flags import Parts
+from deeplab_tf.recipe.parts import Recipe
+from deeplab_tf.training.checkpoints import has_checkpoints
+
+T = TypeVar("T")
+
+
+def save_recipe(workdir: str, recipe: Recipe) -> None:
+    """Writes recipe.json; once there are checkpoints, only if it is of the same run.
+
+    Raises:
+      ValueError: the workdir holds checkpoints of a run with other settings, or its recipe.json
+        is damaged.
+      OSError: the workdir cannot be written.
+    """
+    path = os.path.join(workdir, "recipe.json")
+    if os.path.exists(path) and has_checkpoints(workdir):
+        differing = differences(_read_recipe(workdir, read_tree), recipe)
+        if differing:
+            raise ValueError(
+                f"{workdir} holds a run of another recipe:\n  "
+                + "\n  ".join(differing)
+                + "\nuse another workdir, or the settings that the run was started with."
+            )
+    try:
+        write_text(path, to_json(recipe))
+    except OSError as error:
+        raise OSError(
+            f"the workdir {workdir} cannot be written: {error}; choose one that can."
+        ) from error
+
+
+def load_recipe(workdir: str, parts: Parts) -> Recipe:
+    """Reads recipe.json.
+
+    Args:
+      workdir: of a run.
+      parts: the kinds of every part, as `zoo.PARTS`.
+
+    Raises:
+      FileNotFoundError: the workdir is not one of a run.
+      ValueError: the file is not a recipe; the message names the file and the key.
+    """
+    return _read_recipe(workdir, lambda text: from_json(text, parts))
+
+
+def _read_recipe(workdir: str, read: Callable[[str], T]) -> T:
+    return _read(workdir, "recipe.json", lambda text: read(version_0.upgraded(text)))
+
+
+def save_spec(workdir: str, spec: DatasetSpec) -> None:
+    """Writes dataset.json; once there are checkpoints, only if its classes are the same.
+
+    Raises:
+      ValueError: the workdir was trained on other classes.
+      OSError: the workdir cannot be written.
+    """
+    if os.path.exists(os.path.join(workdir, "dataset.json")) and has_checkpoints(workdir):
+        old = load_spec(workdir)
+        if (old.class_names, old.ignore_label) != (spec.class_names, spec.ignore_label):
+            raise ValueError(
+                f"{workdir} was trained on the classes {', '.join(old.class_names)} with"
+                f" ignore_label {old.ignore_label}; the dataset now has"
+                f" {', '.join(spec.class_names)} with {spec.ignore_label}. Use another workdir, or"
+                " change the dataset back."
+            )
+    write_text(os.path.join(workdir, "dataset.json"), spec.to_json())
+
+
+def load_spec(workdir: str) -> DatasetSpec:
+    """Reads dataset.json.
+
+    Raises:
+      FileNotFoundError: the workdir is not one of a run.
+      ValueError: the file is not a dataset's spec; the message names the file and the key.
+    """
+    return _read(workdir, "dataset.json", DatasetSpec.from_json)
+
+
+def _read(workdir: str, name: str, read: Callable[[str], T]) -> T:
+    path = os.path.join(workdir, name)
+    if not os.path.exists(path):
+        raise FileNotFoundError(
+            f"no {name} in {workdir}; it must be the --workdir of a training run or of"
+            " convert_weights.py."
+        )
+    try:
+        with open(path, encoding="utf-8") as file:
+            return read(file.read())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

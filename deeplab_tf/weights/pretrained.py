@@ -1,0 +1,267 @@
+"""Networks from files of weights, whose names and shapes show which network it is.
+
+Namings, model configs and classes come in as arguments, since they are in layers above this one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from deeplab_tf.recipe.options import Options, lookup
+from deeplab_tf.weights.fit import FitReport, fit_weights, weights_by_name
+from deeplab_tf.weights.formats import FORMATS, find_format, read_arrays
+from deeplab_tf.weights.naming import Naming, Recognized, find_naming
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from deeplab_tf.recipe.dataset_spec import DatasetSpec
+    from deeplab_tf.recipe.parts import ModelConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A file of weights and the network that it belongs to.
+
+    Attributes:
+      path: the file.
+      config: of the network.
+      num_classes: outputs of the file's classifier; None: the file holds a backbone alone.
+      arrays: array by the file's own name.
+      naming: whose names these are.
+    """
+
+    path: str
+    config: ModelConfig
+    num_classes: int | None
+    arrays: Mapping[str, np.ndarray]
+    naming: Naming
+
+    def text(self) -> str:
+        """The network in a line."""
+        return description(self.config, self.num_classes)
+
+    def build(
+        self,
+        num_classes: int | None = None,
+        *,
+        input_channels: int = 3,
+        auxiliary: bool = False,
+    ) -> tuple[keras.Model, FitReport]:
+        """Builds the network and loads the weights; arguments and errors as in `from_checkpoint`.
+
+        Returns:
+          (the network, what was loaded and what was not).
+        """
+        classes = self.num_classes or num_classes
+        if classes is None:
+            raise ValueError(
+                f"{self.path} holds a backbone alone. Give num_classes, for a head that is randomly"
+                " initialized."
+            )
+        build = {"input_shape": (None, None, input_channels), "auxiliary": auxiliary}
+        # With the file's own classes first: a file with a fault in it is refused.
+        model = self.config.build(classes, **build)
+        report = self.fit(model, partial=self.num_classes is None)
+        if num_classes in (None, classes):
+            return model, report
+        arrays = {name: weight.numpy() for name, weight in weights_by_name(model).items()}
+        model = self.config.build(num_classes, **build)
+        return model, dataclasses.replace(
+            fit_weights(model, arrays, partial=True), adapted=report.adapted
+        )
+
+    def fit(self, model: keras.Model, *, partial: bool = False) -> FitReport:
+        """Loads the weights into a model; arguments and errors as in `fit_weights`."""
+        return _fit(self.path, model, self.naming.to_our_names(self.arrays, model), partial)
+
+
+def description(config: ModelConfig, num_classes: int | None) -> str:
+    """A network in a line: its backbone, what is not a default, and its classes."""
+    options = _options_that_differ(config, type(config)(backbone=config.backbone))
+    text = ", ".join([f"backbone={config.backbone!r}", *options])
+    classes = f"{num_classes} classes" if num_classes else "a backbone alone"
+    return f"{config.kind}({text}), {classes}"
+
+
+def _options_that_differ(found: Options, expected: Options) -> list[str]:
+    return [
+        f"{field.name}={_described(getattr(found, field.name))}"
+        for field in dataclasses.fields(found)
+        if getattr(found, field.name) != getattr(expected, field.name)
+    ]
+
+
+def _described(value: Any) -> str:
+    if not isinstance(value, Options):
+        return repr(value)
+    options = ", ".join(_options_that_differ(value, type(value)()))
+    return f"{value.kind}({options})" if options else value.kind
+
+
+def recognize(
+    path: str,
+    *,
+    namings: Sequence[Naming],
+    model_configs: Mapping[str, type[ModelConfig]],
+    **options: Any,
+) -> Pretrained:
+    """Finds out which network a file of weights belongs to; arguments and errors as below."""
+    format_name, arrays = read_arrays(path)
+    if FORMATS[format_name].open_network is not None:
+        raise ValueError(f"{path} holds a whole network; open it with from_checkpoint.")
+    try:
+        naming, found = find_naming(arrays, namings, options)
+        config = _config(found, lookup(model_configs, found.kind, "model"), options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Pretrained(
+        path=path, config=config, num_classes=found.num_classes, arrays=arrays, naming=naming
+    )
+
+
+def _config(found: Recognized, config: type[ModelConfig], options: Mapping[str, Any]) -> Any:
+    fields = [field.name for field in dataclasses.fields(config)]
+    left_open = f"The weights leave open: {', '.join(n for n in fields if n not in found.known)}."
+    for name in options:
+        if name not in fields:
+            raise ValueError(f"unknown option {name} of {found.kind}. {left_open}")
+    recognized = config(**{**found.assumed, **found.known})
+    chosen = config(**{**found.assumed, **found.known, **options})
+    for name in options.keys() & found.known.keys():
+        expected, given = getattr(recognized, name), getattr(chosen, name)
+        same = type(expected) is type(given) if isinstance(expected, Options) else expected == given
+        if not same:
+            raise ValueError(
+                f"{name} must be {expected!r}, as in the weights; got {given!r}. {left_open}"
+            )
+    return chosen
+
+
+def from_checkpoint(
+    path: str,
+    *,
+    namings: Sequence[Naming],
+    model_configs: Mapping[str, type[ModelConfig]],
+    dataset_specs: Mapping[int, DatasetSpec] | None = None,
+    num_classes: int | None = None,
+    output_stride: int | None = None,
+    input_channels: int = 3,
+    auxiliary: bool = False,
+    print_fn: Callable[[str], None] | None = None,
+    **options: Any,
+) -> keras.Model:
+    """Builds the network that a file of weights belongs to and loads the weights.
+
+    The format is recognized by the file's content, the network by the names and shapes in it.
+
+    Args:
+      path: a TensorFlow 1 checkpoint (its prefix, one of its files or its directory), a frozen
+        graph (.pb), an .npz file, a PyTorch file (.pth, .pth.tar) or a Keras file (.keras).
+      namings: whose names the weights may have.
+      model_configs: kind -> model config.
+      dataset_specs: number of classes -> the classes that a released network with so many has.
+      num_classes: None: the file's. Another number makes a new classifier. A file with a backbone
+        alone, trained on ImageNet, needs a number and gets a new head.
+      output_stride: input pixels per pixel of the encoder's output, which is not part of the
+        weights; None: the config's default.
+      input_channels: of the images. `adapt_input_channels` adapts the first kernel to any number
+        but 3.
+      auxiliary: return a dict of outputs, with those that only training needs.
+      print_fn: prints what was recognized and what was loaded.
+      **options: of the model config, those that the weights leave open, e.g. multi_grid,
+        atrous_rates, dropout; the upsampler of a FastFCN without JPU.
+
+    Returns:
+      A keras.Model: image [N, H, W, input_channels] 0..255 -> logits [N, H, W, K] float32. Its
+      `dataset_spec` has the classes and their colors, or is None where they are not known.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is unreadable or of no known network, a weight is missing or of another
+        shape, an option is unknown or contradicts the weights, or num_classes is needed.
+    """
+    if output_stride is not None:
+        options["output_stride"] = output_stride
+    print_fn = print_fn or (lambda text: None)
+    known = FORMATS[find_format(path)]
+    if known.open_network is not None:
+        model = known.open_network(path)
+        _check_whole_network(path, model, num_classes, input_channels, auxiliary, options)
+        return model
+    found = recognize(path, namings=namings, model_configs=model_configs, **options)
+    print_fn(f"recognized {found.text()}")
+    model, report = found.build(num_classes, input_channels=input_channels, auxiliary=auxiliary)
+    print_fn(report.text())
+    model.dataset_spec = None
+    if num_classes in (None, found.num_classes):
+        model.dataset_spec = (dataset_specs or {}).get(found.num_classes)
+    if model.dataset_spec is not None:
+        print_fn(f"{found.num_classes} classes are taken for those of {model.dataset_spec.name}")
+    return model
+
+
+def _check_whole_network(
+    path: str,
+    model: keras.Model,
+    num_classes: int | None,
+    input_channels: int,
+    auxiliary: bool,
+    options: Mapping[str, Any],
+) -> None:
+    """Checks that a Keras file's network, which cannot be changed, is the one that is asked for."""
+    outputs = model.output["logits"] if isinstance(model.output, dict) else model.output
+    wanted = [
+        ("num_classes", num_classes, (None, outputs.shape[-1])),
+        ("input_channels", input_channels, (3, model.input_shape[-1])),
+        ("auxiliary", auxiliary, (False, isinstance(model.output, dict))),
+        *((name, value, ()) for name, value in options.items()),
+    ]
+    differing = [f"{name}={value!r}" for name, value, fitting in wanted if value not in fitting]
+    if differing:
+        raise ValueError(
+            f"{path} holds a whole network, which cannot have other options; got"
+            f" {', '.join(differing)}. Build the network that you need and use load_weights."
+        )
+
+
+def load_weights(
+    model: keras.Model, path: str, *, namings: Sequence[Naming], partial: bool = False
+) -> FitReport:
+    """Loads a file of weights into a network that is built already.
+
+    Args:
+      model: of this package.
+      path: see `from_checkpoint`.
+      namings: whose names the weights may have.
+      partial: load what fits, as long as the whole backbone does. For fine-tuning, where the
+        classifier has other classes and the heads may differ.
+
+    Returns:
+      What was loaded and what was not.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is unreadable or of no known network, or the weights do not fit. Nothing
+        is loaded then.
+    """
+    format_name, arrays = read_arrays(path)
+    if FORMATS[format_name].open_network is None:
+        try:
+            naming, _ = find_naming(arrays, namings)
+            arrays = naming.to_our_names(arrays, model)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return _fit(path, model, arrays, partial)
+
+
+def _fit(
+    path: str, model: keras.Model, arrays: Mapping[str, np.ndarray], partial: bool
+) -> FitReport:
+    try:
+        return fit_weights(model, arrays, partial=partial)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
