@@ -20,15 +20,15 @@ def aspp(
 ) -> keras.KerasTensor:
     """Probes one feature map at several fields of view.
 
-    An image-pooling branch, a 1x1 branch and one 3x3 branch a rate are concatenated in this
+    An image-pooling branch, a 1x1 branch and one 3x3 branch per rate are concatenated in this
     order (code) and projected. Dropout is not in the paper (code: 0.1).
 
     Args:
       features: [N, h, w, C], the backbone's conv5.
       channels: filters of each branch and of the projection.
       atrous_rates: distance between taps, in pixels of `features`. (6, 12, 18) is for output
-        stride 16 (paper: Sec. 4.1); use twice that for 8. () leaves the 3x3 branches out, as the
-        released MobileNetV2 checkpoints do.
+        stride 16 (paper: Fig. 2; cited: DeepLabv3 Sec. 3.3); use twice that for 8. () leaves the
+        3x3 branches out, as the released MobileNetV2 checkpoints do.
       image_pooling: whether to have the image-pooling branch.
       separable: 3x3 branches as atrous separable convolutions.
       dropout: share of features dropped in training.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,6 +34,8 @@ class _Help(flags.BooleanFlag):
 
     def parse(self, argument: str) -> None:
         """Prints the help and ends the program."""
+        if hasattr(signal, "SIGPIPE"):  # so that `--help | head` ends without a traceback
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(sys.modules["__main__"].__doc__)
         by_module = flags.FLAGS.flags_by_module_dict()
         # absl's own, on logging, are accepted and not listed.

@@ -10,6 +10,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+# GPUs round the factors of convolutions to 10 bits unless told otherwise; tests compare 13 or more.
+tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def pytest_addoption(parser):

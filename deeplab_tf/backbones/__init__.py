@@ -10,8 +10,8 @@ import keras
 
 from deeplab_tf.backbones import mobilenet_v2, resnet, resnet_deep_stem, xception
 from deeplab_tf.backbones.features import Features
-from deeplab_tf.recipe.options import lookup
 from deeplab_tf.layers import NormConfig
+from deeplab_tf.recipe.options import lookup
 
 __all__ = ["BACKBONES", "Backbone", "Features", "build_backbone"]
 
@@ -22,7 +22,7 @@ class Backbone:
 
     build: Callable[..., Features]  # (image, *, output_stride, norm[, multi_grid])
     norm: NormConfig  # the family's batch normalization
-    multi_grid: tuple[int, int, int] | None = None  # the family's; None: it has no such thing
+    multi_grid: tuple[int, int, int] | None = None  # the family's; None: it has none
 
 
 def _rows(family) -> dict[str, Backbone]:

@@ -9,7 +9,7 @@ import keras
 from deeplab_tf.backbones.features import Features, StrideToRate
 from deeplab_tf.layers import NormConfig, batch_norm, conv, depthwise_conv, relu, truncated_normal
 
-# cited: Sandler et al. 2018, Tab. 2: (expansion, channels, units, stride) a stage
+# cited: Sandler et al. 2018, Tab. 2: (expansion, channels, units, stride) of each stage
 _STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),

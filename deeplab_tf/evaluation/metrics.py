@@ -85,11 +85,11 @@ def check_options(options: Eval, num_classes: int) -> None:
     unknown = sorted(excluded - set(range(num_classes)))
     if unknown:
         raise ValueError(
-            f"excluded_classes must be among the classes 0..{num_classes - 1};"
+            f"eval.excluded_classes must be among the classes 0..{num_classes - 1};"
             f" got {', '.join(map(str, unknown))}."
         )
     if len(excluded) == num_classes:
-        raise ValueError(f"excluded_classes must leave a class; got all {num_classes}.")
+        raise ValueError(f"eval.excluded_classes must leave a class; got all {num_classes}.")
 
 
 def iou(matrix: np.ndarray, options: Eval) -> np.ndarray:

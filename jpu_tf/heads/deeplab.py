@@ -44,7 +44,7 @@ class DeepLab(Head):
         x = aspp(
             x,
             channels=self.channels,
-            atrous_rates=(12, 24, 36),  # paper: DeepLabv3+ Sec. 4.1, for output stride 8
+            atrous_rates=(12, 24, 36),  # cited: DeepLabv3 Sec. 3.3, for output stride 8
             separable=True,
             dropout=self.dropout,
             norm=norm,

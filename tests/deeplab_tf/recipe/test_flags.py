@@ -313,7 +313,8 @@ def test_help_prints_the_parts_in_order_with_a_line_for_each_kind(parts):
     lines = text.splitlines()
     heads = [line for line in lines if line.startswith("--")]
     assert [line.split("=")[0].split(".")[0].removeprefix("--") for line in heads] == list(parts)
-    assert "--augment=KIND,KIND,...; the recipe's unless given" in heads
+    assert "--model=KIND" in heads
+    assert "--augment=KIND,KIND,..." in heads
     for name, kinds in parts.items():
         if isinstance(kinds, dict):
             for kind, cls in kinds.items():

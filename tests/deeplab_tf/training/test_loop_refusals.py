@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from deeplab_tf import zoo
+from deeplab_tf.recipe.parts import Eval
 from deeplab_tf.training.loop import train
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.schedules import Poly
@@ -115,6 +116,7 @@ def test_batch_that_does_not_divide_over_the_replicas_is_refused(photos, recipe_
             "schedule.warmup_steps must be below the length of training, 4 steps; got 4.",
         ),
         ({"train": {"split": "test"}}, "no 'test' split of "),
+        ({"eval": Eval(excluded_classes=(99,))}, "excluded_classes must be among the classes 0..4"),
     ],
 )
 def test_options_that_do_not_fit_the_dataset_are_refused_before_anything_is_written(

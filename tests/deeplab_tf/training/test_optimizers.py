@@ -223,11 +223,11 @@ def test_decay_and_rate_factors_fall_on_the_released_codes_variables(shared_dir,
         v["name"]: np.broadcast_to(np.float32(i), v["shape"]) for i, v in enumerate(variables)
     }
     found = deeplab_tf1.recognize(numbers, {})
-    model = DeepLabV3PlusConfig(**found.told).build(found.num_classes)
+    model = DeepLabV3PlusConfig(**found.known).build(found.num_classes)
     fit_weights(model, deeplab_tf1.to_our_names(numbers, model))
     # code: by parts of the name, 10 for the last layers, twice that for their biases
     multipliers = [("aspp_", 10.0), ("logits", 10.0), ("logits/bias", 20.0)]
-    if found.told["decoder"]:
+    if found.known["decoder"]:
         multipliers.append(("decoder_", 10.0))
     factors = learning_rate_factors(model, multipliers)
     decays = decay_factors(model, SGD(weight_decay=1.0, decay_on="kernels"))
