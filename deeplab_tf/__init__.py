@@ -40,6 +40,8 @@ if _typing.TYPE_CHECKING:
     from deeplab_tf.released import RELEASED as RELEASED
     from deeplab_tf.training.loop import train as train
     from deeplab_tf.training.losses import CrossEntropy as CrossEntropy
+    from deeplab_tf.training.losses import Focal as Focal
+    from deeplab_tf.training.losses import Lovasz as Lovasz
     from deeplab_tf.training.optimizers import SGD as SGD
     from deeplab_tf.training.optimizers import AdamW as AdamW
     from deeplab_tf.training.schedules import Cosine as Cosine
@@ -62,7 +64,9 @@ _MODULES = {
     "DeepLabV3Plus": "model",
     "DeepLabV3PlusConfig": "model",
     "Eval": "recipe.parts",
+    "Focal": "training.losses",
     "Folder": "data.datasets",
+    "Lovasz": "training.losses",
     "MeanIoU": "evaluation.keras_api",
     "Poly": "training.schedules",
     "RECIPES": "zoo",

@@ -13,10 +13,8 @@ from deeplab_tf.recipe.options import Options, option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CrossEntropy(Options):
-    """Softmax cross entropy of all pixels with a class, or of the hardest."""
-
-    kind: ClassVar[str] = "cross_entropy"
+class PixelLoss(Options):
+    """Base of the losses that are a sum over pixels: class weights, and hard example mining."""
 
     class_weights: tuple[float, ...] = option(
         (), "factor of the loss of each class's pixels; default: 1", minimum=0
@@ -35,6 +33,18 @@ class CrossEntropy(Options):
                 "hard_example_mining_step must be 0 where top_k_percent_pixels is 1, every pixel;"
                 f" got {self.hard_example_mining_step}."
             )
+
+    def of_pixels(self, target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """The loss of each pixel, without class weights.
+
+        Args:
+          target: int32 [N, h, w], 0..K-1.
+          logits: float32 [N, h, w, K].
+
+        Returns:
+          float32 [N, h, w].
+        """
+        raise NotImplementedError
 
     def check(self, num_classes: int) -> None:
         """Checks the number of class weights.
@@ -57,8 +67,8 @@ class CrossEntropy(Options):
         `align_corners=True` (code: DeepLab's, where logits are not upsampled for training).
 
         With hard example mining, int(share * N * h * w) pixels count, void ones included in the
-        product: those with the largest weighted cross entropies (code). Over several replicas each
-        keeps this share of its own part.
+        product: those with the largest weighted losses (code). Over several replicas each keeps
+        this share of its own part.
 
         Args:
           label: int32 [N, H, W].
@@ -67,21 +77,19 @@ class CrossEntropy(Options):
           step: int scalar, optimizer steps already made.
 
         Returns:
-          (sum of the pixels' weighted cross entropies, number of these pixels), float32 scalars.
-          Class weights do not change the number (code). With hard example mining it is the number
-          of pixels kept whose loss is not 0 (code).
+          (sum of the pixels' weighted losses, number of these pixels), float32 scalars. Class
+          weights do not change the number (code). With hard example mining it is the number of
+          pixels kept whose loss is not 0 (code).
 
         Raises:
           ValueError: there are class weights, but not K of them.
         """
         self.check(logits.shape[-1])
-        label, size = tf.convert_to_tensor(label), logits.shape[1:3]
-        if not size.is_fully_defined() or label.shape[1:] != size:
-            label = _nearest(label, tf.shape(logits)[1:3])
+        label = _at_size_of(logits, label)
         valid = tf.not_equal(label, ignore_label)
         # Void becomes class 0 first: the op rejects 255 even where its weight is 0.
         target = tf.where(valid, label, 0)
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=target, logits=logits)
+        loss = self.of_pixels(target, logits)
         if self.class_weights:
             loss *= tf.gather(tf.constant(self.class_weights, loss.dtype), target)
         # Selected rather than multiplied: 0 * inf at a void pixel would be NaN.
@@ -101,12 +109,108 @@ class CrossEntropy(Options):
         return progress * self.top_k_percent_pixels + (1 - progress)
 
 
-LOSSES: dict[str, type[Options]] = {"cross_entropy": CrossEntropy}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrossEntropy(PixelLoss):
+    """Softmax cross entropy of all pixels with a class, or of the hardest."""
+
+    kind: ClassVar[str] = "cross_entropy"
+
+    label_smoothing: float = option(
+        0.0, "share of the target that is spread evenly over all classes", minimum=0, below=1
+    )
+
+    def of_pixels(self, target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """See `PixelLoss.of_pixels`; label smoothing is cited: Szegedy et al. 2016, Sec. 7."""
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=target, logits=logits)
+        if not self.label_smoothing:
+            return loss
+        even = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
+        return (1 - self.label_smoothing) * loss + self.label_smoothing * even
 
 
-def _nearest(label: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Focal(PixelLoss):
+    """Cross entropy times (1 - p)^gamma, p the probability of the class."""
+
+    kind: ClassVar[str] = "focal"
+
+    # cited: Lin et al. 2017 (RetinaNet), Sec. 5.1
+    gamma: float = option(2.0, "power by which well classified pixels count less", minimum=0)
+
+    def of_pixels(self, target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """See `PixelLoss.of_pixels`; cited: Lin et al. 2017, Eq. 4."""
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=target, logits=logits)
+        # ours: at p = 1 a power below 1 has no finite gradient
+        missing = tf.maximum(-tf.math.expm1(-loss), 1e-7)
+        return missing**self.gamma * loss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lovasz(Options):
+    """Lovász-softmax: a smooth form of 1 - mean IoU of the classes in labels."""
+
+    kind: ClassVar[str] = "lovasz"
+
+    per_image: bool = option(
+        False, "IoU of each image, averaged; false: of all images of a replica's part together"
+    )
+
+    def check(self, num_classes: int) -> None:
+        """Fits any number of classes."""
+
+    def __call__(
+        self, label: tf.Tensor, logits: tf.Tensor, *, ignore_label: int, step: tf.Tensor | int = 0
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The loss of a batch (cited: Berman et al. 2018, Eq. 11 and Alg. 1).
+
+        Args:
+          label: int32 [N, H, W].
+          logits: float32 [N, h, w, K].
+          ignore_label: value of pixels without a class; they do not count.
+          step: not used; the loss is the same at every step.
+
+        Returns:
+          (sum over the classes that the labels show, number of these classes), float32 scalars;
+          with `per_image` over all images.
+        """
+        label = _at_size_of(logits, label)
+        num_classes = logits.shape[-1]
+        rows = tf.shape(logits)[0] if self.per_image else 1
+        valid = tf.not_equal(label, ignore_label)
+        # A void pixel's logits may be infinite; its error is 0, so it comes last and adds nothing.
+        logits = tf.where(valid[..., None], logits, tf.zeros([], logits.dtype))
+        truth = tf.one_hot(tf.where(valid, label, -1), num_classes, dtype=logits.dtype)
+        error = tf.abs(truth - tf.nn.softmax(logits)) * tf.cast(valid, logits.dtype)[..., None]
+        # [rows, K, pixels]
+        truth, error = (
+            tf.transpose(tf.reshape(x, [rows, -1, num_classes]), [0, 2, 1]) for x in (truth, error)
+        )
+        order = tf.argsort(error, axis=-1, direction="DESCENDING", stable=True)
+        truth, error = (tf.gather(x, order, axis=-1, batch_dims=2) for x in (truth, error))
+        size = tf.reduce_sum(truth, axis=-1)
+        # 1 - IoU if the first pixels of the order are the ones that are wrong.
+        missed, added = tf.cumsum(truth, axis=-1), tf.cumsum(1 - truth, axis=-1)
+        jaccard = 1 - (size[..., None] - missed) / (size[..., None] + added)
+        steps = jaccard - tf.pad(jaccard[..., :-1], [[0, 0], [0, 0], [1, 0]])
+        shown = tf.cast(size > 0, error.dtype)
+        loss = tf.reduce_sum(error * tf.stop_gradient(steps), axis=-1)
+        return tf.reduce_sum(loss * shown), tf.reduce_sum(shown)
+
+
+LOSSES: dict[str, type[Options]] = {
+    "cross_entropy": CrossEntropy,
+    "focal": Focal,
+    "lovasz": Lovasz,
+}
+
+
+def _at_size_of(logits: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    """The label, by nearest neighbor at the size of the logits: int32 [N, h, w]."""
+    label, size = tf.convert_to_tensor(label), logits.shape[1:3]
+    if size.is_fully_defined() and label.shape[1:] == size:
+        return label
     # In float32, exact for every label: the op has no integer kernel on a GPU.
     resized = tf.raw_ops.ResizeNearestNeighbor(
-        images=tf.cast(label, tf.float32)[..., None], size=size, align_corners=True
+        images=tf.cast(label, tf.float32)[..., None], size=tf.shape(logits)[1:3], align_corners=True
     )
     return tf.cast(resized[..., 0], label.dtype)
