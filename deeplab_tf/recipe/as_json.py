@@ -147,4 +147,11 @@ def _differing(path: str, old: Any, new: Any, *, may_change: bool):
         for i, (was, now) in enumerate(zip(old, new, strict=True)):
             yield from _differing(f"{path}[{i}]", was, now, may_change=False)
     else:
-        yield path, old, tree
+        yield path, _short(old), _short(tree)
+
+
+def _short(tree: Any) -> Any:
+    """A part as its kind, a list of parts as their kinds, anything else as it is."""
+    if isinstance(tree, list) and tree and all(isinstance(item, dict) for item in tree):
+        return ",".join(str(_short(item)) for item in tree)
+    return tree.get("kind", tree) if isinstance(tree, dict) else tree
