@@ -62,6 +62,7 @@ _OPTIONS = {
     "schedule.decay_steps": None,
     "loss": "cross_entropy",
     "loss.class_weights": (),
+    "loss.label_smoothing": 0.0,
     "loss.top_k_percent_pixels": 1.0,
     "loss.hard_example_mining_step": 0,
     "train.steps": 30_000,

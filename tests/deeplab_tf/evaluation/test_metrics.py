@@ -96,7 +96,9 @@ def test_wrong_input_is_named_and_nothing_is_counted(label, label_map, message):
 
 def test_options_that_do_not_fit_the_classes_are_refused():
     check_options(Eval(excluded_classes=(0, 2)), 3)
-    with pytest.raises(ValueError, match=r"^eval.excluded_classes must be among .* 0..2; got 3, 9\.$"):
+    with pytest.raises(
+        ValueError, match=r"^eval.excluded_classes must be among .* 0..2; got 3, 9\.$"
+    ):
         check_options(Eval(excluded_classes=(3, 1, 9)), 3)
     with pytest.raises(ValueError, match="^eval.excluded_classes must leave a class; got all 2"):
         check_options(Eval(excluded_classes=(1, 0)), 2)

@@ -75,7 +75,11 @@ _REMOVED = object()
         ("loss", "cross_entropy", "loss must be an object; got 'cross_entropy'."),
         ("loss", [], "loss must be an object; got []."),
         ("loss.kind", _REMOVED, "loss.kind must be one of cross_entropy, focal, lovasz; got None."),
-        ("loss.kind", ["cross_entropy"], "loss.kind must be one of cross_entropy, focal, lovasz; got"),
+        (
+            "loss.kind",
+            ["cross_entropy"],
+            "loss.kind must be one of cross_entropy, focal, lovasz; got",
+        ),
         (
             "schedule.kind",
             "polly",

@@ -116,7 +116,10 @@ def test_batch_that_does_not_divide_over_the_replicas_is_refused(photos, recipe_
             "schedule.warmup_steps must be below the length of training, 4 steps; got 4.",
         ),
         ({"train": {"split": "test"}}, "no 'test' split of "),
-        ({"eval": Eval(excluded_classes=(99,))}, "excluded_classes must be among the classes 0..4"),
+        (
+            {"eval": Eval(excluded_classes=(99,))},
+            "eval.excluded_classes must be among the classes 0..4",
+        ),
     ],
 )
 def test_options_that_do_not_fit_the_dataset_are_refused_before_anything_is_written(
