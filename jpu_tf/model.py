@@ -184,4 +184,4 @@ class FastFCNConfig(Options):
         from deeplab_tf.layers.names import LOGITS
 
         aux = {"aux_logits": (pixel_loss, self.aux_weight)} if self.aux_weight > 0 else {}
-        return {LOGITS: (pixel_loss, 1.0), **aux, **self.head.losses()}
+        return {LOGITS: (pixel_loss, 1.0), **aux, **self.head.losses(pixel_loss)}

@@ -247,9 +247,25 @@ def test_files_are_named_and_short(module):
     assert lines <= 400, f"{lines} lines; split it"
 
 
+# Rooms that grow by a file for each row of a table, and so have no limit.
+GROW = {
+    "deeplab_tf.backbones",
+    "deeplab_tf.data.augment",
+    "deeplab_tf.data.datasets",
+    "deeplab_tf.weights",
+    "jpu_tf.heads",
+    "jpu_tf.upsamplers",
+}
+
+
 # deeplab_tf/ itself is the paper's modules and the rooms; LAYERS lists them.
 @pytest.mark.parametrize(
-    "room", [m for m, path in FILES.items() if path.name == "__init__.py" and m != "deeplab_tf"]
+    "room",
+    [
+        m
+        for m, path in FILES.items()
+        if path.name == "__init__.py" and m not in {"deeplab_tf", *GROW}
+    ],
 )
 def test_a_room_shows_a_dozen_names_at_a_glance(room):
     files = FILES[room].parent.iterdir()

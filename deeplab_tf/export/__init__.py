@@ -12,5 +12,5 @@ if TYPE_CHECKING:
     import keras
 
 EXPORTERS: dict[str, Callable[[keras.Model, DatasetSpec, str], None]] = {
-    "saved_model": write_saved_model
+    "saved_model": write_saved_model,
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Any
 
 import numpy as np
 
+from deeplab_tf.export.directory import new_directory
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
 from deeplab_tf.recipe.lazy import keras, tf
@@ -36,27 +36,13 @@ def write_saved_model(model: keras.Model, spec: DatasetSpec, directory: str) -> 
       OSError: it cannot be written.
       RuntimeError: the export does not give the model's predictions; it is removed.
     """
-    if model.output_shape[-1] != spec.num_classes:
-        raise ValueError(
-            f"the model must have one output per class of {spec.name} ({spec.num_classes});"
-            f" it has {model.output_shape[-1]}."
-        )
-    directory = os.path.abspath(directory)
-    if os.path.exists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
-        raise FileExistsError(
-            f"{directory} must be empty or absent. Remove it or choose another directory."
-        )
-    os.makedirs(os.path.dirname(directory), exist_ok=True)
-    temporary = f"{directory}.{os.getpid()}.tmp"
     try:
-        _write(model, temporary)
-        write_text(os.path.join(temporary, _SPEC_PATH), spec.to_json())
-        _check(model, temporary)
-        os.rename(temporary, directory)
+        with new_directory(directory, model, spec) as temporary:
+            _write(model, temporary)
+            write_text(os.path.join(temporary, _SPEC_PATH), spec.to_json())
+            _check(model, temporary)
     except tf.errors.OpError as error:
         raise OSError(f"could not write {directory}: {error.message}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class SavedModel:

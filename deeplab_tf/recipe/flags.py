@@ -309,10 +309,12 @@ def _option_lines(flag: str, rows: list[_Row], kinds: Any) -> list[str]:
     owners = [row.owner for row in rows]
     # Said already by a name such as augment.random_crop.size, or true of all kinds.
     common = owners[0] in flag.split(".") or not isinstance(kinds, Mapping) or owners == [*kinds]
-    text = rows[0].help if common else f"{rows[0].help} [{', '.join(owners)}]"
-    return [
-        f"  --{flag}={shown}",
-        *textwrap.wrap(
-            text, _WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8, break_on_hyphens=False
-        ),
-    ]
+    texts: dict[str, list[str]] = {}  # kinds may describe one option each in its own words
+    for row in rows:
+        texts.setdefault(row.help, []).append(row.owner)
+    indent = {"initial_indent": " " * 8, "subsequent_indent": " " * 8}
+    lines = [f"  --{flag}={shown}"]
+    for text, owners in texts.items():
+        text = text if common and len(texts) == 1 else f"{text} [{', '.join(owners)}]"
+        lines += textwrap.wrap(text, _WIDTH, break_on_hyphens=False, **indent)
+    return lines

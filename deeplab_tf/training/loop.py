@@ -69,14 +69,14 @@ def train(
     recipe.loss.check(spec.num_classes)
     recipe.schedule.check(total_steps)
     check_options(recipe.eval, spec.num_classes)
-    if check_data and not has_checkpoints(workdir):
-        _check_data(recipe, dataset, print_fn)
 
     # Model and optimizer
     keras.utils.set_random_seed(config.seed)
     with strategy.scope():
         model = recipe.model.build(spec.num_classes, auxiliary=True)
         optimizer = recipe.optimizer.build(model)
+    if check_data and not has_checkpoints(workdir):  # which takes long, so all else comes first
+        _check_data(recipe, dataset, print_fn)
 
     # Initial weights or resume: 1. a checkpoint in the workdir  2. init_model  3. random weights
     save_recipe(workdir, recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 class Optimizer(Options):
     """What all optimizers share: which weights decay, and rates of their own."""
 
+    slots: ClassVar[tuple[str, ...]]  # what is kept for each weight, 0 before the first update
+    counts_updates: ClassVar[bool] = False
+    decoupled: ClassVar[bool] = False  # decay: of the weights; false: the gradient of an L2 term
+
     # code: DeepLab's
-    weight_decay: float = option(
-        4e-5,
-        "factor of the decay: of the L2 term sum(w^2) / 2 in sgd, of the weights in adamw",
-        minimum=0,
-    )
+    weight_decay: float = option(4e-5, "factor of the weight decay", minimum=0)
     decay_on: Literal["kernels", "all"] = option(
         "kernels",
         "what decays: convolution kernels without the depthwise ones (DeepLab's code), or every"
@@ -31,6 +32,29 @@ class Optimizer(Options):
     lr_multipliers: tuple[tuple[str, float], ...] = option(
         (), "rate factors by prefix of layer/weight, e.g. decoder_:10,logits/bias:2", minimum=0
     )
+
+    def build(self, model: keras.Model) -> BuiltOptimizer:
+        """Makes the slots of each trainable variable; call it in their strategy's scope.
+
+        Raises:
+          ValueError: a prefix of `lr_multipliers` fits no trainable weight.
+        """
+        return _Built(self, model)
+
+    def change(
+        self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], updates: tf.Tensor | None
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
+        """How one weight changes.
+
+        Args:
+          gradient: of the loss, with that of the L2 term unless `decoupled`.
+          slots: their values, in the order of `slots`.
+          updates: number of updates, this one included; None unless `counts_updates`.
+
+        Returns:
+          (what is subtracted from the weight at a rate of 1, new values of the slots).
+        """
+        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,43 +67,19 @@ class SGD(Optimizer):
     """
 
     kind: ClassVar[str] = "sgd"
+    slots: ClassVar[tuple[str, ...]] = ("slot",)
 
     # paper: FastFCN Sec. 4.1; code: DeepLab's
     momentum: float = option(0.9, "momentum", minimum=0, below=1)
     nesterov: bool = option(False, "Nesterov momentum: w <- w - rate * (g + momentum * v)")
 
-    def build(self, model: keras.Model) -> BuiltOptimizer:
-        """Makes a slot for each trainable variable; call it in their strategy's scope.
-
-        Raises:
-          ValueError: a prefix of `lr_multipliers` fits no trainable weight.
-        """
-        return _BuiltSGD(self, model)
-
-
-class _BuiltSGD:
-    def __init__(self, options: SGD, model: keras.Model):
-        self._options = options
-        self._variables = [variable.value for variable in model.trainable_variables]
-        self._factors = learning_rate_factors(model, options.lr_multipliers)
-        self._decays = decay_factors(model, options)
-        self.slots = [_slot(v, f"slot_{i}") for i, v in enumerate(self._variables)]
-
-    def with_decay(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Adds the gradient of weight_decay * sum(w^2) / 2: once, not once per replica."""
-        rows = zip(gradients, self._variables, self._decays, strict=True)
-        return [g + decay * v if decay else g for g, v, decay in rows]
-
-    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
-        """One update; every replica makes the same one."""
-        momentum = self._options.momentum
-        rows = zip(self._variables, self.slots, gradients, self._factors, strict=True)
-        for variable, slot, gradient, factor in rows:
-            velocity = momentum * slot + gradient
-            slot.assign(velocity)
-            if self._options.nesterov:
-                velocity = gradient + momentum * velocity
-            variable.assign_sub(learning_rate * factor * velocity)
+    def change(
+        self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], updates: tf.Tensor | None
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
+        """See `Optimizer.change`."""
+        velocity = self.momentum * slots[0] + gradient
+        change = gradient + self.momentum * velocity if self.nesterov else velocity
+        return change, [velocity]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,60 +90,68 @@ class AdamW(Optimizer):
     """
 
     kind: ClassVar[str] = "adamw"
+    slots: ClassVar[tuple[str, ...]] = ("mean", "square")
+    counts_updates: ClassVar[bool] = True
+    decoupled: ClassVar[bool] = True
 
     # cited: Kingma and Ba 2015, Alg. 1, for this and the two after it
     beta_1: float = option(0.9, "decay of the mean of the gradients", minimum=0, below=1)
     beta_2: float = option(0.999, "decay of the mean of their squares", minimum=0, below=1)
     epsilon: float = option(1e-8, "added to the root of that mean", above=0)
 
-    def build(self, model: keras.Model) -> BuiltOptimizer:
-        """Makes two slots for each trainable variable; call it in their strategy's scope.
+    def change(
+        self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], updates: tf.Tensor | None
+    ) -> tuple[tf.Tensor, Sequence[tf.Tensor]]:
+        """See `Optimizer.change`."""
+        mean = self.beta_1 * slots[0] + (1 - self.beta_1) * gradient
+        square = self.beta_2 * slots[1] + (1 - self.beta_2) * gradient**2
+        # Both means start at 0; dividing by these shares makes them unbiased.
+        share_1, share_2 = 1 - self.beta_1**updates, 1 - self.beta_2**updates
+        return (mean / share_1) / (tf.sqrt(square / share_2) + self.epsilon), [mean, square]
 
-        Raises:
-          ValueError: a prefix of `lr_multipliers` fits no trainable weight.
-        """
-        return _BuiltAdamW(self, model)
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adamw": AdamW,
+}
 
 
-class _BuiltAdamW:
-    def __init__(self, options: AdamW, model: keras.Model):
+class _Built:
+    def __init__(self, options: Optimizer, model: keras.Model):
         self._options = options
         self._variables = [variable.value for variable in model.trainable_variables]
         self._factors = learning_rate_factors(model, options.lr_multipliers)
         self._decays = decay_factors(model, options)
-        self._means = [_slot(v, f"mean_{i}") for i, v in enumerate(self._variables)]
-        self._squares = [_slot(v, f"square_{i}") for i, v in enumerate(self._variables)]
-        self._updates = _slot(tf.zeros([]), "updates")
-        self.slots = [*self._means, *self._squares, self._updates]
+        self._slots = [
+            [_slot(v, f"{name}_{i}") for i, v in enumerate(self._variables)]
+            for name in options.slots
+        ]
+        self._updates = [_slot(tf.zeros([]), "updates")] if options.counts_updates else []
+        self.slots = [*itertools.chain(*self._slots), *self._updates]
 
     def with_decay(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """The gradients as they are: the decay does not pass through them."""
-        return list(gradients)
+        """Adds the gradient of weight_decay * sum(w^2) / 2: once, not once per replica."""
+        if self._options.decoupled:
+            return list(gradients)
+        rows = zip(gradients, self._variables, self._decays, strict=True)
+        return [g + decay * v if decay else g for g, v, decay in rows]
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
         """One update; every replica makes the same one."""
-        options = self._options
-        updates = self._updates + 1.0
-        self._updates.assign(updates)
-        # Both means start at 0; dividing by these shares makes them unbiased.
-        share_1, share_2 = 1 - options.beta_1**updates, 1 - options.beta_2**updates
+        updates = None
+        for count in self._updates:
+            updates = count + 1.0
+            count.assign(updates)
         rows = zip(
-            self._variables,
-            self._means,
-            self._squares,
-            gradients,
-            self._factors,
-            self._decays,
-            strict=True,
+            self._variables, gradients, self._factors, self._decays, *self._slots, strict=True
         )
-        for variable, mean, square, gradient, factor, decay in rows:
-            mean.assign(options.beta_1 * mean + (1 - options.beta_1) * gradient)
-            square.assign(options.beta_2 * square + (1 - options.beta_2) * gradient**2)
-            change = (mean / share_1) / (tf.sqrt(square / share_2) + options.epsilon)
-            variable.assign_sub(learning_rate * factor * (change + decay * variable))
-
-
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adamw": AdamW}
+        for variable, gradient, factor, decay, *slots in rows:
+            change, values = self._options.change(gradient, slots, updates)
+            for slot, value in zip(slots, values, strict=True):
+                slot.assign(value)
+            if self._options.decoupled:
+                change += decay * variable
+            variable.assign_sub(learning_rate * factor * change)
 
 
 def _slot(like: tf.Tensor, name: str) -> tf.Variable:

@@ -85,10 +85,10 @@ class RunLog:
           OSError: it cannot be written.
         """
         titles = {"loss": "loss"} | {
-            column: f"{column.removesuffix(f'_{name}')} {metric.title}"
+            column: f"{column.removesuffix(f'_{name}')} {METRICS[name].title}"
             for column in self._columns
-            for name, metric in METRICS.items()
-            if column.endswith(f"_{name}")
+            # The longest one: a metric may be called as the end of another's name.
+            if (name := max((n for n in METRICS if column.endswith(f"_{n}")), key=len, default=""))
         }
         panels = [
             (title, points)

@@ -16,7 +16,7 @@ class Schedule(Options):
     DeepLab's code calls the warm-up "slow start", and the linear one "burn-in".
     """
 
-    base_lr: float = option(0.007, "learning rate where the decay begins", minimum=0)
+    base_lr: float = option(0.007, "learning rate after the warm-up", minimum=0)
     warmup_steps: int = option(0, "steps before the decay begins (DeepLab: slow start)", minimum=0)
     # code: DeepLab's
     warmup_lr: float = option(1e-4, "learning rate of the warm-up", minimum=0)

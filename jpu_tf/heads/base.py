@@ -59,6 +59,6 @@ class Head(Options):
         """
         raise NotImplementedError
 
-    def losses(self) -> Mapping[str, tuple[LossFn, float]]:
-        """Name of each further output -> (its loss, its weight)."""
+    def losses(self, pixel_loss: LossFn) -> Mapping[str, tuple[LossFn, float]]:
+        """Name of each further output -> (its loss, its weight); `pixel_loss` is the recipe's."""
         return {}

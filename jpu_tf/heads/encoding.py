@@ -92,6 +92,6 @@ class Encoding(Head):
             outputs["se_logits"] = dense(context, num_classes, name="head_se_logits")
         return outputs
 
-    def losses(self) -> Mapping[str, tuple[LossFn, float]]:
+    def losses(self, pixel_loss: LossFn) -> Mapping[str, tuple[LossFn, float]]:
         """The semantic encoding loss."""
         return {"se_logits": (class_presence_loss, self.se_weight)} if self.se_weight > 0 else {}

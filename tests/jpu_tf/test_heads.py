@@ -6,6 +6,7 @@ import pytest
 
 from deeplab_tf.backbones import Features
 from deeplab_tf.layers import NormConfig
+from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.weights import weights_by_name
 from jpu_tf.heads import HEADS, PSP, DeepLab, Encoding
 from jpu_tf.model import FastFCNConfig
@@ -25,7 +26,7 @@ def _model(head, *, first_kernel_size=1):
 def test_a_head_gives_logits_and_the_outputs_that_it_has_losses_for(kind, small):
     head = small(HEADS[kind])
     model = _model(head)
-    assert model.output.keys() == {"logits", *head.losses()}
+    assert model.output.keys() == {"logits", *head.losses(CrossEntropy())}
     assert model.output["logits"].shape[-1] == 5
     assert {value.dtype for value in model.output.values()} == {"float32"}
     assert all(name.startswith("head_") for name in weights_by_name(model))
@@ -34,12 +35,16 @@ def test_a_head_gives_logits_and_the_outputs_that_it_has_losses_for(kind, small)
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_heads_options_change_the_network(kind, small):
     default = small(HEADS[kind])
-    shapes = {n: w.shape for n, w in weights_by_name(_model(default)).items()}
-    wider = default.replace(channels=default.channels + 8, dropout=0.5)
-    model = _model(wider)
-    assert {n: w.shape for n, w in weights_by_name(model).items()} != shapes
-    rates = [layer.rate for layer in model.layers if hasattr(layer, "rate")]
+    rates = [
+        layer.rate
+        for layer in _model(default.replace(dropout=0.5)).layers
+        if hasattr(layer, "rate")
+    ]
     assert 0.5 in rates
+    if hasattr(default, "channels"):
+        models = (_model(default), _model(default.replace(channels=default.channels + 8)))
+        shapes, wider = ({n: w.shape for n, w in weights_by_name(m).items()} for m in models)
+        assert shapes != wider
 
 
 def test_options_of_the_encoding_head_make_the_layers_they_name():
@@ -59,9 +64,9 @@ def test_encoding_heads_first_kernel_is_the_upsamplers_unless_given(kernel_size,
 
 
 def test_encoding_heads_loss_has_the_released_weight():
-    ((name, (_, weight)),) = Encoding().losses().items()
+    ((name, (_, weight)),) = Encoding().losses(CrossEntropy()).items()
     assert (name, weight) == ("se_logits", 0.2)
-    assert Encoding(se_weight=0.0).losses() == {}
+    assert Encoding(se_weight=0.0).losses(CrossEntropy()) == {}
 
 
 def test_the_deeplab_head_goes_to_stride_4():

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from deeplab_tf.backbones import BACKBONES
 from deeplab_tf.training.checkpoints import Checkpointer
+from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.weights import fit_weights, weights_by_name
 from jpu_tf.heads import ASPP, HEADS, Encoding
 from jpu_tf.model import FastFCN, FastFCNConfig
@@ -55,7 +56,7 @@ def test_every_head_runs_on_every_upsampler(upsampler, head, tiny):
     model = config.build(5, auxiliary=True)
     outputs = model(_image(2, 35, 50), training=False)
     shapes = {name: tuple(value.shape) for name, value in outputs.items()}
-    extras = dict.fromkeys(config.head.losses(), (2, 5))
+    extras = dict.fromkeys(config.head.losses(CrossEntropy()), (2, 5))
     assert shapes == {"logits": (2, 35, 50, 5), "aux_logits": (2, 35, 50, 5), **extras}
     assert all(np.all(np.isfinite(value)) for value in outputs.values())
 
@@ -218,7 +219,7 @@ def test_half_precision_gives_about_the_same_float32_logits(policy, head, tiny):
         ({"aux_weight": -1.0}, "aux_weight must be at least 0; got -1.0"),
         ({"upsampler": "jpux"}, "unknown upsampler 'jpux'.*Did you mean 'jpu_x'"),
         ({"head": "encodin"}, "unknown head 'encodin'.*Did you mean 'encoding'"),
-        ({"head": JPU()}, "head must be one of encoding, aspp, psp, fcn, deeplab; got JPU"),
+        ({"head": JPU()}, f"head must be one of {', '.join(HEADS)}; got JPU"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_built(options, message):

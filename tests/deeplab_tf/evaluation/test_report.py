@@ -30,7 +30,7 @@ def result(**options) -> EvalResult:
 
 def test_text_gives_percent_and_notes_what_is_absent_or_excluded():
     lines = result(excluded_classes=(0,)).text().splitlines()
-    heading, red, green, blue, mean, accuracy, last = lines
+    heading, red, green, blue, mean, accuracy, *_, last = lines
     assert heading.split() == ["class", "IoU", "%", "label", "pixels"]
     assert red.split() == ["red", "66.67", "2", "excluded"]
     assert green.split() == ["green", "50.00", "2"]
@@ -65,5 +65,5 @@ def test_a_metric_of_one_row_is_in_scores_text_and_json(monkeypatch):
     lines = found.text().splitlines()
     assert lines[0].split() == ["class", "IoU", "%", *"share of labels % label pixels".split()]
     assert lines[1].split() == ["red", "66.67", "50.00", "2"]
-    assert "half              50.00" in lines
+    assert ["half", "50.00"] in [line.split() for line in lines]
     assert len({len(line) for line in lines[:3]}) == 1

@@ -66,17 +66,25 @@ def test_nothing_half_written_is_left_beside_it(written):
     assert os.listdir(os.path.dirname(written[1])) == ["model"]
 
 
-def test_an_occupied_directory_is_refused_and_left_alone(tmp_path):
+@pytest.mark.parametrize("kind", EXPORTERS)
+def test_an_occupied_directory_is_refused_and_left_alone(kind, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="must be empty or absent"):
-        write_saved_model(small_model(), SPEC, str(tmp_path))
+        EXPORTERS[kind](small_model(), SPEC, str(tmp_path))
     assert os.listdir(tmp_path) == ["mine.txt"]
 
 
-def test_a_model_of_other_classes_is_refused(tmp_path):
+@pytest.mark.parametrize("kind", EXPORTERS)
+def test_a_model_of_other_classes_is_refused(kind, tmp_path):
     with pytest.raises(ValueError, match=r"one output per class of shapes \(3\); it has 5"):
-        write_saved_model(small_model(num_classes=5), SPEC, str(tmp_path / "model"))
+        EXPORTERS[kind](small_model(num_classes=5), SPEC, str(tmp_path / "model"))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", EXPORTERS)
+def test_an_export_is_one_directory_and_nothing_beside_it(kind, tmp_path):
+    EXPORTERS[kind](small_model(), SPEC, str(tmp_path / "model"))
+    assert os.listdir(tmp_path) == ["model"] and os.listdir(tmp_path / "model")
 
 
 def test_an_export_that_predicts_otherwise_is_removed(tmp_path):
@@ -96,7 +104,3 @@ def test_an_export_that_predicts_otherwise_is_removed(tmp_path):
 def test_a_directory_without_our_saved_model_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no saved_model.pb in .*export.py"):
         SavedModel(str(tmp_path))
-
-
-def test_every_format_is_covered_here():
-    assert set(EXPORTERS) == {"saved_model"}

@@ -74,11 +74,11 @@ _REMOVED = object()
         ("loss", None, "loss must be an object; got None."),
         ("loss", "cross_entropy", "loss must be an object; got 'cross_entropy'."),
         ("loss", [], "loss must be an object; got []."),
-        ("loss.kind", _REMOVED, "loss.kind must be one of cross_entropy, focal, lovasz; got None."),
+        ("loss.kind", _REMOVED, "loss.kind must be one of cross_entropy; got None."),
         (
             "loss.kind",
             ["cross_entropy"],
-            "loss.kind must be one of cross_entropy, focal, lovasz; got",
+            "loss.kind must be one of cross_entropy; got",
         ),
         (
             "schedule.kind",

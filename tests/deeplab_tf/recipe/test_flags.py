@@ -331,7 +331,8 @@ def test_help_of_an_option_has_its_form_and_the_kinds_it_is_of_unless_it_is_of_a
         "  --model.rates=integer,... or none\n        atrous rates; none: the stride's [small]\n"
     )
     assert rates in text
-    assert "  --model.stride=8|16 or none\n        output stride\n" in text
+    strides = "        output stride [small]\n        output stride; none: the head's [other]\n"
+    assert f"  --model.stride=8|16 or none\n{strides}" in text
     assert "  --model.head=encoding|psp\n        what classifies [other]\n" in text
     assert "  --model.head.channels=integer\n        filters [encoding, psp]\n" in text
     assert "  --augment.crop.size=integer\n        side of the square, pixels\n" in text
