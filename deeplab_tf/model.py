@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from deeplab_tf.recipe.options import Options, option
+from deeplab_tf.recipe.options import Options, check_num_classes, option
 from deeplab_tf.recipe.parts import LossFn
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class DeepLabV3PlusConfig(Options):
     )
     atrous_rates: tuple[int, ...] | None = option(
         None,
-        "rates of ASPP's 3x3 branches; none: (6, 12, 18) * 16 / output_stride; (): no branches",
+        "rates of ASPP's 3x3 branches; none: (6, 12, 18) * 16 / output_stride; empty: no branches",
         minimum=1,
     )
     multi_grid: tuple[int, int, int] | None = option(
@@ -188,8 +188,7 @@ class DeepLabV3PlusConfig(Options):
         )
         from deeplab_tf.layers.names import LOGITS, LOGITS_RESIZE
 
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2; got {num_classes}.")
+        check_num_classes(num_classes)
         norm = NormConfig(
             momentum=0.9997 if self.batch_norm_momentum is None else self.batch_norm_momentum,
             epsilon=1e-5,  # code: the head's, for every backbone

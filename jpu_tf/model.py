@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from deeplab_tf.recipe.options import Options, option
+from deeplab_tf.recipe.options import Options, check_num_classes, option
 from deeplab_tf.recipe.parts import LossFn
 from jpu_tf.heads import FCN, HEADS, Encoding, Head
 from jpu_tf.heads.fcn import fcn_logits
@@ -74,9 +74,9 @@ class FastFCNConfig(Options):
 
     backbone: str = option("resnet50_deep_stem", "feature extractor")
     upsampler: Upsampler = option(
-        JPU(), "how the backbone's features get to stride 8 (Tab. 1)", kinds=UPSAMPLERS
+        JPU(), "how the backbone's features are brought to stride 8 (Tab. 1)", kinds=UPSAMPLERS
     )
-    head: Head = option(Encoding(), "what classifies (Tab. 1)", kinds=HEADS)
+    head: Head = option(Encoding(), "segmentation head (Tab. 1)", kinds=HEADS)
     output_stride: Literal[8, 16, 32] | None = option(
         None,
         "input pixels per pixel of the backbone's output; not part of the weights; none: 32 before"
@@ -149,8 +149,7 @@ class FastFCNConfig(Options):
         def resized(logits, name):
             return ResizeLike(name=name, dtype=full_precision())([logits, image])
 
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2; got {num_classes}.")
+        check_num_classes(num_classes)
         norm = NormConfig(
             momentum=0.9 if self.batch_norm_momentum is None else self.batch_norm_momentum,  # code
             epsilon=1e-5,  # code

@@ -48,6 +48,15 @@ class _Help(flags.BooleanFlag):
         sys.exit(0)
 
 
+def _unknown(error: flags.UnrecognizedFlagError) -> str:
+    """The message, which names the flags whose last part is the unknown one's."""
+    last = error.flagname.rpartition(".")[2]
+    same = [f"--{name}" for name in flags.FLAGS if name.rpartition(".")[2] == last]
+    if not same:
+        return str(error)
+    return f"Unknown command line flag '{error.flagname}'. Did you mean {' or '.join(same)}?"
+
+
 def run(main: Callable[[list[str]], None], *, interrupted: str = "stopped") -> None:
     """Parses the flags, calls `main` and ends the program.
 
@@ -61,6 +70,8 @@ def run(main: Callable[[list[str]], None], *, interrupted: str = "stopped") -> N
     flags.DEFINE_flag(_Help(), module_name="general")
     try:
         arguments = flags.FLAGS(sys.argv)
+    except flags.UnrecognizedFlagError as error:
+        sys.exit(f"error: {_unknown(error)}\nAll flags: python {sys.argv[0]} --help")
     except flags.Error as error:
         sys.exit(f"error: {error}\nAll flags: python {sys.argv[0]} --help")
     try:
@@ -91,11 +102,11 @@ def require(**values: object) -> None:
     """Checks that flags were given; call it as `require(output=_OUTPUT.value)`.
 
     Raises:
-      ValueError: the value of one or more is None.
+      ValueError: the value of one or more is None or empty, as of an unset variable.
     """
-    missing = [f"--{name}" for name, value in values.items() if value is None]
+    missing = [f"--{name}" for name, value in values.items() if not value]
     if missing:
-        raise ValueError(f"{', '.join(missing)} must be given; see --help.")
+        raise ValueError(f"{', '.join(missing)} must be given and not empty; see --help.")
 
 
 def import_tensorflow() -> None:

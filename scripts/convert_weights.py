@@ -181,7 +181,7 @@ def _spec(
         return spec
     elif num_classes in zoo.CLASSES_OF:
         name = zoo.CLASSES_OF[num_classes]
-        print(f"{num_classes} classes are taken for those of {name}; --dataset changes that")
+        print(f"assuming the {num_classes} classes of {name}; --dataset changes that")
         return zoo.released_spec(name)
     return DatasetSpec(
         name=name or os.path.splitext(os.path.basename(os.path.normpath(_INPUT.value)))[0],

@@ -33,8 +33,7 @@ def main(argv: list[str]) -> None:
     if _DRY_RUN.value:
         print(as_json.to_json(recipe), end="")
         return
-    if _WORKDIR.value is None:
-        raise ValueError("--workdir is missing: it names where checkpoints and metrics go.")
+    cli.require(workdir=_WORKDIR.value)
     cli.import_tensorflow()
     from deeplab_tf.training.loop import train
 

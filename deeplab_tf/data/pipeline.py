@@ -7,6 +7,7 @@ number of workers, replicas and restarts, and shuffling needs no memory.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
@@ -49,6 +50,28 @@ def batch_indices(num_examples: int, batch_size: int, *, seed: int, step: int) -
             for element in elements
         ]
     )
+
+
+@functools.cache
+def check_one_size(augment: tuple[Augmentation, ...]) -> None:
+    """Checks that augmentations bring images of any size to one size.
+
+    Raises:
+      ValueError: they do not.
+    """
+    image = tf.TensorSpec([None, None, 3], tf.uint8)
+    label, seed = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([2], tf.int64)
+    traced = tf.function(compose(augment)).get_concrete_function(image, label, seed)
+    _check_defined([output.shape for output in traced.outputs], augment)
+
+
+def _check_defined(shapes: Sequence[tf.TensorShape], augment: Sequence[Augmentation]) -> None:
+    if not all(shape.is_fully_defined() for shape in shapes):
+        raise ValueError(
+            "--augment must bring all images to one size: it needs random_crop or center_crop, and"
+            " nothing after it that changes sizes;"
+            f" got {','.join(a.kind for a in augment) or 'nothing'}."
+        )
 
 
 def train_batches(
@@ -109,12 +132,7 @@ def train_batches(
     else:
         readable = _readable(elements, read, seed, len(source), skipped)
         examples = readable.map(augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    if not all(spec.shape.is_fully_defined() for spec in examples.element_spec.values()):
-        raise ValueError(
-            "--augment must bring all images to one size: it needs random_crop or center_crop, and"
-            " nothing after it that changes sizes;"
-            f" got {','.join(a.kind for a in augment) or 'nothing'}."
-        )
+    _check_defined([spec.shape for spec in examples.element_spec.values()], augment)
     size = part.get_per_replica_batch_size(batch_size) if part else batch_size
     return examples.batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 

@@ -71,6 +71,18 @@ class MeanIoU(keras.metrics.MeanIoU):
             num_classes, name=name, dtype=dtype, ignore_class=ignore_label, sparse_y_pred=False
         )
 
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Counts a batch.
+
+        Raises:
+          ValueError: the logits have another number of classes.
+        """
+        if y_pred.shape[-1] != self.num_classes:
+            raise ValueError(
+                f"num_classes must be {y_pred.shape[-1]}, the network's; got {self.num_classes}."
+            )
+        return super().update_state(y_true, y_pred, sample_weight)
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {

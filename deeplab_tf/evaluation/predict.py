@@ -14,10 +14,10 @@ class ScaledPredict(Options):
     """Base of the kinds that predict an image at several scales, mirrored or not."""
 
     scales: tuple[float, ...] = option(
-        (1.0,), "scales of the image whose predictions are joined", above=0, may_change=True
+        (1.0,), "image scales whose predictions are combined", above=0, may_change=True
     )
     flip: bool = option(
-        False, "join the predictions of the left-right flipped image too", may_change=True
+        False, "combine with the predictions of the mirrored image", may_change=True
     )
     output_stride: Literal[8, 16, 32] | None = option(
         None,

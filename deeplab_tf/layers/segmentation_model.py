@@ -69,7 +69,7 @@ class SegmentationModel(keras.Model):
 
 
 def check_values(image: Any) -> None:
-    """Checks that an image or a batch is not in floats of 0..1.
+    """Checks that an image or a batch is not in floats of 0..1 or -1..1.
 
     Args:
       image: an array or a tensor of any shape.
@@ -80,8 +80,13 @@ def check_values(image: Any) -> None:
     if "float" not in _dtype_name(image):
         return
     values = keras.ops.convert_to_numpy(image)
-    if not values.size or values.min() < 0 or not values.max() <= 1:
+    if not values.size or values.min() < -1 or not values.max() <= 1:
         return
+    if values.min() < 0:
+        raise ValueError(
+            "images must be RGB 0..255; these floats lie in -1..1. The model normalizes them"
+            " itself."
+        )
     if (values != np.rint(values)).any():
         raise ValueError("images must be RGB 0..255; these floats lie in 0..1. Multiply by 255.")
 

@@ -218,7 +218,9 @@ def _rows_of(prefix: str, owner: str, cls: type[Options]) -> Iterator[tuple[str,
 
 def _flag(name: str, row: _Row) -> flags.Flag:
     if row.hint is bool and not row.optional:  # absl's own, understood as --name and --noname too
-        return flags.BooleanFlag(name, None, row.help)
+        flag = flags.BooleanFlag(name, None, row.help)
+        flag.parser = _Parser(row)  # for its messages
+        return flag
     return flags.Flag(_Parser(row), None, name, None, row.help)
 
 

@@ -115,6 +115,16 @@ def without_none(hint: Any) -> Any:
     return hint
 
 
+def check_num_classes(num_classes: Any) -> None:
+    """Checks a number of classes.
+
+    Raises:
+      ValueError: it is not an integer of at least 2.
+    """
+    if not is_of(num_classes, int) or num_classes < 2:
+        raise ValueError(f"num_classes must be an integer of at least 2; got {num_classes!r}.")
+
+
 _NAMES = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
 _ITEMS = {int: "integer", float: "number", str: "text", bool: "true|false"}
 SEPARATORS = (",", ":")  # of the items of a tuple, and of the tuples in it: decoder_:10,logits:10

@@ -70,13 +70,12 @@ class Augmentation(Protocol):
 
 
 class BuiltOptimizer(Protocol):
-    """An optimizer over the variables of a network.
+    """An optimizer over the variables of a network."""
 
-    Attributes:
-      slots: the variables that a checkpoint holds, in a fixed order.
-    """
-
-    slots: Sequence[tf.Variable]
+    @property
+    def slots(self) -> Sequence[tf.Variable]:
+        """The variables that a checkpoint holds, in a fixed order."""
+        ...
 
     def with_decay(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The gradients of the loss with those of the L2 term, where weight decay is one."""
@@ -155,7 +154,11 @@ class Predict(Protocol):
     """How a network's logits become a label map."""
 
     kind: ClassVar[str]
-    output_stride: int | None  # to run the network at; None: the one it was trained at
+
+    @property
+    def output_stride(self) -> int | None:
+        """To run the network at; None: the one it was trained at."""
+        ...
 
     def predictor(self, model: keras.Model) -> Predictor:
         """A predictor that reads the model's weights at each image."""
@@ -253,3 +256,17 @@ class Recipe:
     predict: Predict = dataclasses.field(metadata={"may_change": True})
     eval: Eval = Eval()
     expected_mean_iou: float | None = None  # percent, as the source prints it
+
+    def __post_init__(self) -> None:
+        if isinstance(self.augment, list):
+            object.__setattr__(self, "augment", tuple(self.augment))
+        if not isinstance(self.augment, tuple):
+            raise ValueError(f"augment must be a tuple of augmentations; got {self.augment!r}.")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for part in value if field.name == "augment" else (value,):
+                if not isinstance(part, Options) and field.name != "expected_mean_iou":
+                    raise ValueError(
+                        f"{field.name} must be made by the class of a part, as SGD() or"
+                        f" RandomFlip(); got {part!r}."
+                    )

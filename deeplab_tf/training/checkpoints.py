@@ -204,5 +204,5 @@ def _remove(directory: str, prefix: str) -> None:
 
 
 def has_checkpoints(workdir: str) -> bool:
-    """Whether anything was trained in this workdir."""
-    return bool(_steps(os.path.join(workdir, "checkpoints")))
+    """Whether anything was trained in this workdir; best weights alone count too."""
+    return any(_steps(os.path.join(workdir, name)) for name in ("checkpoints", "best"))

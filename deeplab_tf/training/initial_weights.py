@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.parts import ModelConfig
 from deeplab_tf.weights import fit_weights, weights_by_name
 from deeplab_tf.weights.unfold import unfold_batch_norm
@@ -36,14 +37,13 @@ def start_from(
     loaded_layers = {name.split("/")[0] for name in report.loaded}
     unfolded = unfold_batch_norm(model, first_images, loaded_layers)
     if unfolded:
-        print_fn(
-            f"{len(unfolded)} folded batch normalizations have the statistics of the first batch"
-        )
+        print_fn(f"restored {len(unfolded)} folded batch normalizations from the first batch")
 
 
-def outside_strategy(config: ModelConfig, num_classes: int, trained: keras.Model) -> keras.Model:
+def outside_strategy(config: ModelConfig, spec: DatasetSpec, trained: keras.Model) -> keras.Model:
     """A copy of a trained network that lives outside the strategy, without auxiliary outputs."""
-    model = config.build(num_classes)
+    model = config.build(spec.num_classes)
+    model.dataset_spec = spec
     needed = weights_by_name(model).keys()
     arrays = {name: w.numpy() for name, w in weights_by_name(trained).items() if name in needed}
     fit_weights(model, arrays)

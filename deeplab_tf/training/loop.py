@@ -16,14 +16,14 @@ from deeplab_tf.evaluation.metrics import METRICS, check_options
 from deeplab_tf.layers.names import LOGITS
 from deeplab_tf.pictures import visualization
 from deeplab_tf.recipe.dataset_spec import OpenDataset
-from deeplab_tf.recipe.parts import Predictor, Recipe
+from deeplab_tf.recipe.parts import Eval, Predictor, Recipe
 from deeplab_tf.training.checkpoints import Checkpointer, has_checkpoints
 from deeplab_tf.training.initial_weights import outside_strategy, start_from
 from deeplab_tf.training.progress import Progress
 from deeplab_tf.training.run_log import RunLog
 from deeplab_tf.training.step import train_step
 from deeplab_tf.training.strategy import check_batch_size, make_strategy
-from deeplab_tf.training.workdir import save_recipe, save_spec
+from deeplab_tf.training.workdir import check_recipe, save_recipe, save_spec
 
 _PICTURES = 3  # ours: validation examples drawn at each evaluation
 
@@ -63,9 +63,14 @@ def train(
     check_batch_size(config.batch_size, strategy)
 
     # Dataset
+    check_recipe(workdir, recipe)
     dataset = recipe.dataset.open(data_dir)
     spec, source = dataset.spec, dataset.source(config.split)
+    scored = recipe.eval.split in dataset.sources
+    if not scored and recipe.eval.split != Eval().split:  # a dataset may lack 'val', not others
+        dataset.source(recipe.eval.split)
     total_steps = config.total_steps(len(source))
+    pipeline.check_one_size(recipe.augment)
     recipe.loss.check(spec.num_classes)
     recipe.schedule.check(total_steps)
     check_options(recipe.eval, spec.num_classes)
@@ -96,8 +101,8 @@ def train(
         first = next(iter(pipeline.train_batches(source, recipe.augment, **batch_options)))
         start_from(init_model, model, first["image"].numpy(), print_fn)
     if start_step >= total_steps:
-        print_fn(f"{workdir} is trained to its end, step {start_step}")
-        return outside_strategy(recipe.model, spec.num_classes, model)
+        print_fn(f"{workdir} is complete: it is trained to step {start_step}")
+        return outside_strategy(recipe.model, spec, model)
 
     # Compiled step
     learning_rate_at = functools.partial(
@@ -131,7 +136,6 @@ def train(
         f"training {recipe.model.kind} on {len(source)} examples of {spec.name}: {total_steps}"
         f" steps of batch {config.batch_size} on {strategy.num_replicas_in_sync} replica(s)"
     )
-    scored = recipe.eval.split in dataset.sources
     if not scored:
         print_fn(f"nothing is scored: {spec.name} has no {recipe.eval.split!r} split")
     print_fn("compiling the first step")
@@ -170,7 +174,7 @@ def train(
                 reported_skipped = len(skipped)
                 print_fn(pipeline.skipped_text(source, skipped))
     log.close()
-    return outside_strategy(recipe.model, spec.num_classes, model)
+    return outside_strategy(recipe.model, spec, model)
 
 
 def _check_data(recipe: Recipe, dataset: OpenDataset, print_fn: Callable[[str], None]) -> None:

@@ -17,7 +17,7 @@ class PixelLoss(Options):
     """Base of the losses that are a sum over pixels: class weights, and hard example mining."""
 
     class_weights: tuple[float, ...] = option(
-        (), "factor of the loss of each class's pixels; default: 1", minimum=0
+        (), "weight of each class's pixels in the loss; empty: all 1", minimum=0
     )
     top_k_percent_pixels: float = option(
         1.0, "share of the pixels, those with the largest loss, that count", above=0, maximum=1
@@ -34,6 +34,9 @@ class PixelLoss(Options):
                 f" got {self.hard_example_mining_step}."
             )
 
+        if self.class_weights and not any(self.class_weights):
+            raise ValueError("class_weights must have a number above 0; got only zeros.")
+
     def of_pixels(self, target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """The loss of each pixel, without class weights.
 
@@ -47,7 +50,7 @@ class PixelLoss(Options):
         raise NotImplementedError
 
     def check(self, num_classes: int) -> None:
-        """Checks the number of class weights.
+        """Checks the class weights.
 
         Raises:
           ValueError: there are weights, but not one for each of `num_classes` classes.

@@ -17,13 +17,13 @@ def make_strategy(devices: tuple[str, ...] = ()) -> tf.distribute.Strategy:
     Raises:
       ValueError: a device does not exist.
     """
-    known = [device.name for device in tf.config.list_logical_devices()]
-    for device in devices:
-        if not any(name.endswith(device.removeprefix("/")) for name in known):
-            raise ValueError(
-                f"train.devices must be devices of this machine, {', '.join(known)}; got"
-                f" {device!r}."
-            )
+    known = [device.name.rpartition("device:")[2] for device in tf.config.list_logical_devices()]
+    given = [device.removeprefix("/").removeprefix("device:") for device in devices]
+    if len(set(given)) < len(given) or not set(given) <= set(known):
+        raise ValueError(
+            f"train.devices must be different devices of this machine, {', '.join(known)}; got"
+            f" {', '.join(devices)}."
+        )
     if not devices:
         devices = tuple(d.name for d in tf.config.list_logical_devices("GPU")) or ("CPU:0",)
     return tf.distribute.MirroredStrategy(list(devices))

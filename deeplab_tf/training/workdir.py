@@ -17,25 +17,32 @@ from deeplab_tf.training.checkpoints import has_checkpoints
 T = TypeVar("T")
 
 
-def save_recipe(workdir: str, recipe: Recipe) -> None:
-    """Writes recipe.json; once there are checkpoints, only if it is of the same run.
+def check_recipe(workdir: str, recipe: Recipe) -> None:
+    """Checks that a workdir that was trained in holds a run of this recipe.
 
     Raises:
-      ValueError: the workdir holds checkpoints of a run with other settings, or its recipe.json
-        is damaged.
+      ValueError: it holds a run with other settings, or its recipe.json is damaged.
+    """
+    if not os.path.exists(os.path.join(workdir, "recipe.json")) or not has_checkpoints(workdir):
+        return
+    differing = differences(_read_recipe(workdir, read_tree), recipe)
+    if differing:
+        raise ValueError(
+            f"{workdir} holds a run of another recipe:\n  "
+            + "\n  ".join(differing)
+            + "\nuse another workdir, or the settings that the run was started with."
+        )
+
+
+def save_recipe(workdir: str, recipe: Recipe) -> None:
+    """Writes recipe.json after `check_recipe`, whose errors it raises too.
+
+    Raises:
       OSError: the workdir cannot be written.
     """
-    path = os.path.join(workdir, "recipe.json")
-    if os.path.exists(path) and has_checkpoints(workdir):
-        differing = differences(_read_recipe(workdir, read_tree), recipe)
-        if differing:
-            raise ValueError(
-                f"{workdir} holds a run of another recipe:\n  "
-                + "\n  ".join(differing)
-                + "\nuse another workdir, or the settings that the run was started with."
-            )
+    check_recipe(workdir, recipe)
     try:
-        write_text(path, to_json(recipe))
+        write_text(os.path.join(workdir, "recipe.json"), to_json(recipe))
     except OSError as error:
         raise OSError(
             f"the workdir {workdir} cannot be written: {error}; choose one that can."
@@ -91,6 +98,10 @@ def load_spec(workdir: str) -> DatasetSpec:
 
 def _read(workdir: str, name: str, read: Callable[[str], T]) -> T:
     path = os.path.join(workdir, name)
+    if os.path.isfile(workdir):
+        raise FileNotFoundError(
+            f"{workdir} is a file, not a workdir; from_checkpoint opens files of weights."
+        )
     if not os.path.exists(path):
         raise FileNotFoundError(
             f"no {name} in {workdir}; it must be the --workdir of a training run or of"

@@ -200,7 +200,7 @@ def from_checkpoint(
     if num_classes in (None, found.num_classes):
         model.dataset_spec = (dataset_specs or {}).get(found.num_classes)
     if model.dataset_spec is not None:
-        print_fn(f"{found.num_classes} classes are taken for those of {model.dataset_spec.name}")
+        print_fn(f"assuming the {found.num_classes} classes of {model.dataset_spec.name}")
     return model
 
 

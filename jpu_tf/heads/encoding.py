@@ -25,7 +25,7 @@ class Encoding(Head):
 
     channels: int = option(512, "filters of the head's convolutions", minimum=1)  # code
     kernel_size: Literal[1, 3] | None = option(
-        None, "of the first convolution; none: 1 after JPU, else 3 (code)"
+        None, "kernel size of the first convolution; none: 1 after JPU, else 3 (code)"
     )
     lateral: bool = option(False, "read conv3 and conv4 too; for dilated backbones (code)")
     se_weight: float = option(

@@ -31,7 +31,10 @@ def run_main(directory: pathlib.Path, body: str, *arguments: str) -> subprocess.
         ("open('missing.txt')", "error: [Errno 2] No such file or directory: 'missing.txt'"),
         ("open('/')", "error: [Errno 21] Is a directory: '/'"),
         ("raise FloatingPointError('loss is not finite')", "error: loss is not finite"),
-        ("cli.require(output=None, input=1)", "error: --output must be given; see --help."),
+        (
+            "cli.require(output=None, input=1)",
+            "error: --output must be given and not empty; see --help.",
+        ),
     ],
 )
 def test_a_mistake_of_the_users_is_one_line(tmp_path, body, line):

@@ -95,7 +95,7 @@ def test_fastfcns_checkpoint_keeps_what_trains_it(tmp_path):
     path = weight_files.write_torch(tmp_path / "best.pth.tar", arrays)
     done = convert(f"--input={path}", f"--output={tmp_path}/run")
     assert done.returncode == 0, done.stderr
-    assert "head=psp" in done.stdout and "taken for those of pascal_context" in done.stdout
+    assert "head=psp" in done.stdout and "classes of pascal_context" in done.stdout
     recipe = zoo.load_recipe(f"{tmp_path}/run")
     assert recipe.predict == SlidingWindow() and recipe.model.aux_weight > 0
     found = zoo.load_model(f"{tmp_path}/run", auxiliary=True)

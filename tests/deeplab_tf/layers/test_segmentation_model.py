@@ -70,7 +70,7 @@ def test_predict_of_every_right_input_is_that_of_keras():
         np.testing.assert_array_equal(model.predict([batch], verbose=0), expected)
 
 
-@pytest.mark.parametrize("values", [[0.0, 1.0], [0.5, 1.5], [-0.5, 0.5], [0.25, np.nan]])
+@pytest.mark.parametrize("values", [[0.0, 1.0], [0.5, 1.5], [-2.5, 0.5], [0.25, np.nan]])
 def test_floats_that_may_be_pixels_pass(values):
     batch = np.resize(np.float32(values), (1, 4, 6, 3))
     assert small_model().predict(batch, verbose=0).shape == (1, 4, 6, 2)
@@ -123,3 +123,9 @@ def test_it_exports(tmp_path):
     loaded = tf.saved_model.load(str(tmp_path / "m"))
     batch = images().astype(np.float32)
     np.testing.assert_allclose(loaded.serve(batch), model(batch), rtol=1e-5)
+
+
+def test_floats_that_are_normalized_already_are_refused():
+    images = np.linspace(-1, 1, 2 * 9 * 9 * 3, dtype=np.float32).reshape(2, 9, 9, 3)
+    with pytest.raises(ValueError, match=r"these floats lie in -1\.\.1"):
+        small_model().predict(images, verbose=0)

@@ -1,6 +1,10 @@
+import dataclasses
+
 import pytest
 
 from deeplab_tf.recipe.parts import Eval, Train
+from deeplab_tf.training.optimizers import SGD
+from deeplab_tf.zoo import RECIPES
 
 
 def test_epochs_become_steps():
@@ -50,3 +54,15 @@ def test_a_bad_value_is_refused(cls, options, message):
     with pytest.raises(ValueError) as error:
         cls(**options)
     assert str(error.value).startswith(message)
+
+
+def test_a_recipe_takes_a_list_of_augmentations_and_refuses_what_is_not_a_part():
+    quickstart = RECIPES["quickstart_shapes"]
+    listed = dataclasses.replace(quickstart, augment=list(quickstart.augment))
+    assert listed == quickstart
+    for wrong in ({"optimizer": "adamw"}, {"augment": ("random_crop",)}, {"schedule": SGD}):
+        ((name, _),) = wrong.items()
+        with pytest.raises(ValueError, match=f"^{name} must be made by the class of a part"):
+            dataclasses.replace(quickstart, **wrong)
+    with pytest.raises(ValueError, match="^augment must be a tuple"):
+        dataclasses.replace(quickstart, augment=None)

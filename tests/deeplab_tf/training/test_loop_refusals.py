@@ -150,3 +150,27 @@ def test_workdir_of_another_recipe_is_refused(photos, recipe_of, pointwise, tmp_
     train(recipe, workdir=str(tmp_path), check_data=False, print_fn=silent)
     with pytest.raises(ValueError, match=r"schedule.base_lr: 0\.05 -> 0\.5"):
         train(recipe_of(photos, steps=1, model=pointwise, base_lr=0.5), workdir=str(tmp_path))
+
+
+def test_best_weights_of_another_recipe_are_not_this_runs(photos, recipe_of, tmp_path):
+    recipe = recipe_of(photos, steps=2)
+    train(recipe, workdir=str(tmp_path), print_fn=silent)
+    shutil.rmtree(tmp_path / "checkpoints")  # as a run leaves it that stops after an evaluation
+    other = dataclasses.replace(recipe, model=recipe.model.replace(decoder=False))
+    with pytest.raises(ValueError, match="holds a run of another recipe"):
+        train(other, workdir=str(tmp_path), print_fn=silent)
+
+
+def test_augmentations_without_one_size_and_unknown_splits_leave_nothing_behind(
+    photos, recipe_of, tmp_path
+):
+    recipe = recipe_of(photos, steps=2)
+    for wrong, message in (
+        ({"augment": ()}, "--augment must bring all images to one size"),
+        ({"eval": Eval(split="foo")}, "no 'foo' split"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(
+                dataclasses.replace(recipe, **wrong), workdir=str(tmp_path / "run"), print_fn=silent
+            )
+    assert not (tmp_path / "run").exists()

@@ -178,7 +178,7 @@ def test_classes_are_guessed_by_their_number(tmp_path):
         "recognized deeplabv3plus(backbone='mobilenet_v2_dm035', atrous_rates=(), decoder=False,"
         " separable=False), 4 classes"
     )
-    assert printed[-1] == "4 classes are taken for those of animals"
+    assert printed[-1] == "assuming the 4 classes of animals"
     model = from_checkpoint(_write(tmp_path, arrays_of(5)))
     assert model.dataset_spec is None
 
