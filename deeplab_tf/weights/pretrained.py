@@ -51,7 +51,7 @@ class Pretrained:
         input_channels: int = 3,
         auxiliary: bool = False,
     ) -> tuple[keras.Model, FitReport]:
-        """Builds the network and loads the weights; arguments and errors as in `from_checkpoint`.
+        """Builds the network and loads the weights; arguments and errors as in `zoo.from_checkpoint`.
 
         Returns:
           (the network, what was loaded and what was not).
@@ -109,7 +109,7 @@ def recognize(
     model_configs: Mapping[str, type[ModelConfig]],
     **options: Any,
 ) -> Pretrained:
-    """Finds out which network a file of weights belongs to; arguments and errors as below."""
+    """Finds out which network a file of weights belongs to; arguments and errors as in `zoo.from_checkpoint`."""
     format_name, arrays = read_arrays(path)
     if FORMATS[format_name].open_network is not None:
         raise ValueError(f"{path} holds a whole network; open it with from_checkpoint.")
@@ -154,35 +154,11 @@ def from_checkpoint(
     print_fn: Callable[[str], None] | None = None,
     **options: Any,
 ) -> keras.Model:
-    """Builds the network that a file of weights belongs to and loads the weights.
+    """`zoo.from_checkpoint`, for the networks that are passed in.
 
-    The format is recognized by the file's content, the network by the names and shapes in it.
-
-    Args:
-      path: a TensorFlow 1 checkpoint (its prefix, one of its files or its directory), a frozen
-        graph (.pb), an .npz file, a PyTorch file (.pth, .pth.tar) or a Keras file (.keras).
-      namings: whose names the weights may have.
-      model_configs: kind -> model config.
-      dataset_specs: number of classes -> the classes that a released network with so many has.
-      num_classes: None: the file's. Another number makes a new classifier. A file with a backbone
-        alone, trained on ImageNet, needs a number and gets a new head.
-      output_stride: input pixels per pixel of the encoder's output, which is not part of the
-        weights; None: the config's default.
-      input_channels: of the images. `adapt_input_channels` adapts the first kernel to any number
-        but 3.
-      auxiliary: return a dict of outputs, with those that only training needs.
-      print_fn: prints what was recognized and what was loaded.
-      **options: of the model config, those that the weights leave open, e.g. multi_grid,
-        atrous_rates, dropout; the upsampler of a FastFCN without JPU.
-
-    Returns:
-      A keras.Model: image [N, H, W, input_channels] 0..255 -> logits [N, H, W, K] float32. Its
-      `dataset_spec` has the classes and their colors, or is None where they are not known.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: the file is unreadable or of no known network, a weight is missing or of another
-        shape, an option is unknown or contradicts the weights, or num_classes is needed.
+    `namings` are whose names the weights may have, `model_configs` the model configs by kind, and
+    `dataset_specs` the classes that a released network with so many outputs has. The other
+    arguments, the result and the errors are those of `zoo.from_checkpoint`.
     """
     if output_stride is not None:
         options["output_stride"] = output_stride
@@ -231,23 +207,7 @@ def _check_whole_network(
 def load_weights(
     model: keras.Model, path: str, *, namings: Sequence[Naming], partial: bool = False
 ) -> FitReport:
-    """Loads a file of weights into a network that is built already.
-
-    Args:
-      model: of this package.
-      path: see `from_checkpoint`.
-      namings: whose names the weights may have.
-      partial: load what fits, as long as the whole backbone does. For fine-tuning, where the
-        classifier has other classes and the heads may differ.
-
-    Returns:
-      What was loaded and what was not.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: the file is unreadable or of no known network, or the weights do not fit. Nothing
-        is loaded then.
-    """
+    """`zoo.load_weights`, for weights with the names of these `namings`."""
     format_name, arrays = read_arrays(path)
     if FORMATS[format_name].open_network is None:
         try:
