@@ -51,7 +51,7 @@ class Pretrained:
         input_channels: int = 3,
         auxiliary: bool = False,
     ) -> tuple[keras.Model, FitReport]:
-        """Builds the network and loads the weights; arguments and errors as in `zoo.from_checkpoint`.
+        """Builds the network and loads the weights; see `zoo.from_checkpoint` for arguments.
 
         Returns:
           (the network, what was loaded and what was not).
@@ -109,7 +109,7 @@ def recognize(
     model_configs: Mapping[str, type[ModelConfig]],
     **options: Any,
 ) -> Pretrained:
-    """Finds out which network a file of weights belongs to; arguments and errors as in `zoo.from_checkpoint`."""
+    """Finds out which network a file of weights is of; see `zoo.from_checkpoint` for arguments."""
     format_name, arrays = read_arrays(path)
     if FORMATS[format_name].open_network is not None:
         raise ValueError(f"{path} holds a whole network; open it with from_checkpoint.")
