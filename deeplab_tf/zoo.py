@@ -162,9 +162,9 @@ def from_checkpoint(
       ValueError: the file is unreadable or of no known network, a weight is missing or of another
         shape, an option is unknown or contradicts the weights, or num_classes is needed.
     """
-    from deeplab_tf.weights import from_checkpoint
+    from deeplab_tf.weights import pretrained
 
-    return from_checkpoint(
+    return pretrained.from_checkpoint(
         path,
         namings=namings(),
         model_configs=MODELS,
@@ -195,9 +195,9 @@ def load_weights(model: keras.Model, path: str, *, partial: bool = False) -> Fit
       ValueError: the file is unreadable or of no known network, or the weights do not fit. Nothing
         is loaded then.
     """
-    from deeplab_tf.weights import load_weights
+    from deeplab_tf.weights import pretrained
 
-    return load_weights(model, path, namings=namings(), partial=partial)
+    return pretrained.load_weights(model, path, namings=namings(), partial=partial)
 
 
 def namings() -> tuple[Naming, ...]:

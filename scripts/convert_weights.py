@@ -20,7 +20,7 @@ from deeplab_tf.data.datasets import Folder, Release
 from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
-from deeplab_tf.recipe.files import read_lines
+from deeplab_tf.recipe.files import read_class_names
 from deeplab_tf.recipe.options import lookup
 from deeplab_tf.recipe.parts import Eval, Recipe, Train
 from deeplab_tf.released import RELEASED, Released
@@ -77,7 +77,9 @@ def main(argv: list[str]) -> None:
         released = lookup(RELEASED, _RELEASED.value, "released checkpoint")
     if _DATASET.value is not None:
         lookup(RELEASES, _DATASET.value, "dataset")
-    class_names = _class_names()
+    class_names = None
+    if _CLASS_NAMES_FILE.value is not None:
+        class_names = read_class_names(_CLASS_NAMES_FILE.value, "--class_names_file")
     _check_input(released)
 
     cli.import_tensorflow()
@@ -101,16 +103,6 @@ def main(argv: list[str]) -> None:
     workdir.save_spec(_OUTPUT.value, spec)
     Checkpointer(_OUTPUT.value, model).save(1)
     print(f"wrote {_OUTPUT.value}; use it as --workdir, or as train.py's --init_weights")
-
-
-def _class_names() -> tuple[str, ...] | None:
-    if _CLASS_NAMES_FILE.value is None:
-        return None
-    names = tuple(read_lines(_CLASS_NAMES_FILE.value))
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"{_CLASS_NAMES_FILE.value} must name each class once; got {twice} twice.")
-    return names
 
 
 def _check_input(released: Released | None) -> None:

@@ -171,7 +171,7 @@ def allowed(module: str, imported: str) -> bool:
     return other_layer < layer or (other_layer, other_column) == (layer, column)
 
 
-# Imports for types count: whoever names a type of another module depends on it.
+# Imports for types count: a module that names a type of another module depends on it.
 @pytest.mark.parametrize("module", FILES)
 def test_imports_point_down(module):
     ours = {each.module for each in IMPORTS[module]} & FILES.keys()

@@ -49,6 +49,28 @@ def read_lines(path: str) -> list[str]:
         ) from error
 
 
+def read_class_names(path: str, flag: str) -> tuple[str, ...]:
+    """Reads a file with one class name per line.
+
+    Args:
+      path: of the file.
+      flag: the flag that names it, for the messages.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it does not name two or more different classes.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"there is no file {path}; {flag} must name one.")
+    names = tuple(read_lines(path))
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(
+            f"{path} must name two or more different classes, one per line;"
+            f" got {', '.join(names) or 'none'}."
+        )
+    return names
+
+
 def json_object(text: str, what: str) -> dict[str, Any]:
     """The object that a JSON text is.
 

@@ -123,7 +123,7 @@ def _list_from(
 ) -> tuple[Options, ...]:
     if name in given:
         old = {value.kind: value for value in values}
-        chosen = [(kind, lookup(kinds, kind, name)) for kind in given[name]]
+        chosen = [(kind, lookup(kinds, kind, f"kind of --{name}")) for kind in given[name]]
         values = tuple(old.get(kind) or cls() for kind, cls in chosen)
     missing = [
         key for key in given if key != name and key.split(".")[1] not in {v.kind for v in values}

@@ -46,8 +46,8 @@ def option(
     Args:
       default: its value unless another is given.
       help_text: its text in --help.
-      minimum: smallest value; of a tuple, of each number in it.
-      maximum: largest value, likewise.
+      minimum: smallest value; for a tuple, of each number in it.
+      maximum: largest value; for a tuple, of each number in it.
       above: values are larger than this.
       below: values are smaller than this.
       kinds: the value is a part, one of these classes; its name stands for its default options.
@@ -66,8 +66,8 @@ def option(
 class Options:
     """Base of every part of a recipe: checks types and limits of its options.
 
-    A message of a subclass begins with the option's name, as "size must be ...", so that whoever
-    knows the part's place can put it in front: "--augment.random_crop.size must be ...".
+    A message begins with the option's name, as in "size must be ...". Flags and JSON put the
+    part's place in front of it: "--augment.random_crop.size must be ...".
     """
 
     def __post_init__(self) -> None:
@@ -160,7 +160,7 @@ def is_of(value: Any, hint: Any) -> bool:
     if value is None:
         return bare is not hint
     if typing.get_origin(bare) is Literal:
-        # True is 1, but no one of Literal[1, 2].
+        # True equals 1, but is not one of Literal[1, 2].
         return any(value == c and type(value) is type(c) for c in typing.get_args(bare))
     if typing.get_origin(bare) is tuple:
         items = typing.get_args(bare)

@@ -1,4 +1,4 @@
-"""A recipe is everything that decides a result, as a list of parts.
+"""A recipe is everything that determines a result, as a list of parts.
 
 Each part is one of several frozen dataclasses, its kinds, and builds itself. The protocols here
 say what a kind must do; tables such as `training.schedules.SCHEDULES` name the kinds of a part,
@@ -244,7 +244,7 @@ class Eval(Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides a result."""
+    """Everything that determines a result."""
 
     model: ModelConfig
     dataset: Dataset
@@ -262,11 +262,11 @@ class Recipe:
             object.__setattr__(self, "augment", tuple(self.augment))
         if not isinstance(self.augment, tuple):
             raise ValueError(f"augment must be a tuple of augmentations; got {self.augment!r}.")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            for part in value if field.name == "augment" else (value,):
-                if not isinstance(part, Options) and field.name != "expected_mean_iou":
-                    raise ValueError(
-                        f"{field.name} must be made by the class of a part, as SGD() or"
-                        f" RandomFlip(); got {part!r}."
-                    )
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del parts["augment"], parts["expected_mean_iou"]
+        for name, part in [*parts.items(), *(("augment", item) for item in self.augment)]:
+            if not isinstance(part, Options):
+                raise ValueError(
+                    f"{name} must be made by the class of a part, as SGD() or RandomFlip();"
+                    f" got {part!r}."
+                )

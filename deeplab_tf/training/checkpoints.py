@@ -204,5 +204,10 @@ def _remove(directory: str, prefix: str) -> None:
 
 
 def has_checkpoints(workdir: str) -> bool:
-    """Whether anything was trained in this workdir; best weights alone count too."""
-    return any(_steps(os.path.join(workdir, name)) for name in ("checkpoints", "best"))
+    """Whether the workdir has a state to resume from."""
+    return bool(_steps(os.path.join(workdir, "checkpoints")))
+
+
+def has_weights(workdir: str) -> bool:
+    """Whether anything was trained in the workdir: states to resume from, or best weights."""
+    return has_checkpoints(workdir) or bool(_steps(os.path.join(workdir, "best")))

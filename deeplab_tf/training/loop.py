@@ -16,7 +16,7 @@ from deeplab_tf.evaluation.metrics import METRICS, check_options
 from deeplab_tf.layers.names import LOGITS
 from deeplab_tf.pictures import visualization
 from deeplab_tf.recipe.dataset_spec import OpenDataset
-from deeplab_tf.recipe.parts import Eval, Predictor, Recipe
+from deeplab_tf.recipe.parts import Predictor, Recipe
 from deeplab_tf.training.checkpoints import Checkpointer, has_checkpoints
 from deeplab_tf.training.initial_weights import outside_strategy, start_from
 from deeplab_tf.training.progress import Progress
@@ -67,8 +67,8 @@ def train(
     dataset = recipe.dataset.open(data_dir)
     spec, source = dataset.spec, dataset.source(config.split)
     scored = recipe.eval.split in dataset.sources
-    if not scored and recipe.eval.split != Eval().split:  # a dataset may lack 'val', not others
-        dataset.source(recipe.eval.split)
+    if not scored and recipe.eval.split != "val":  # a dataset may have no 'val'
+        dataset.source(recipe.eval.split)  # raises, with the splits that it has
     total_steps = config.total_steps(len(source))
     pipeline.check_one_size(recipe.augment)
     recipe.loss.check(spec.num_classes)

@@ -12,7 +12,7 @@ from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
 from deeplab_tf.recipe.flags import Parts
 from deeplab_tf.recipe.parts import Recipe
-from deeplab_tf.training.checkpoints import has_checkpoints
+from deeplab_tf.training.checkpoints import has_weights
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ def check_recipe(workdir: str, recipe: Recipe) -> None:
     Raises:
       ValueError: it holds a run with other settings, or its recipe.json is damaged.
     """
-    if not os.path.exists(os.path.join(workdir, "recipe.json")) or not has_checkpoints(workdir):
+    if not os.path.exists(os.path.join(workdir, "recipe.json")) or not has_weights(workdir):
         return
     differing = differences(_read_recipe(workdir, read_tree), recipe)
     if differing:
@@ -74,7 +74,7 @@ def save_spec(workdir: str, spec: DatasetSpec) -> None:
       ValueError: the workdir was trained on other classes.
       OSError: the workdir cannot be written.
     """
-    if os.path.exists(os.path.join(workdir, "dataset.json")) and has_checkpoints(workdir):
+    if os.path.exists(os.path.join(workdir, "dataset.json")) and has_weights(workdir):
         old = load_spec(workdir)
         if (old.class_names, old.ignore_label) != (spec.class_names, spec.ignore_label):
             raise ValueError(

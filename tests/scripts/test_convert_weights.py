@@ -128,7 +128,7 @@ NOT_THERE = "--input=/nowhere/model.ckpt"
         ),
         (
             ["--input={}/notes.npz", "--output={}/run", "--class_names_file={}/twice.txt"],
-            "twice.txt must name each class once; got ['sky'] twice",
+            "twice.txt must name two or more different classes, one per line; got sky, sea, sky",
         ),
         (["--input={}/notes.npz", "--output={}/run", "--num_classes=1000000000"], "num_classes"),
     ],

@@ -11,11 +11,11 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from deeplab_tf.data.datasets.without_release import WithoutRelease, read_class_names
+from deeplab_tf.data.datasets.without_release import WithoutRelease
 from deeplab_tf.data.decoding import decode_image, decode_label, label_from_bytes
 from deeplab_tf.data.release.archives import shortened
 from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset, bit_palette
-from deeplab_tf.recipe.files import read_lines
+from deeplab_tf.recipe.files import read_class_names, read_lines
 from deeplab_tf.recipe.lazy import tf
 from deeplab_tf.recipe.options import option
 
@@ -121,7 +121,7 @@ class Folder(WithoutRelease):
         splits = self._splits(_pairs(self.images_dir, self.labels_dir))
         everything = [label for split in splits.values() for _, label in split.values()]
         if self.class_names_file is not None:
-            names = read_class_names(self.class_names_file)
+            names = read_class_names(self.class_names_file, "--dataset.class_names_file")
         else:
             names = _counted_classes(everything, self.ignore_label)
         spec = DatasetSpec(

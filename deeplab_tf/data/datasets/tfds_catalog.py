@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from deeplab_tf.data.datasets import cityscapes
-from deeplab_tf.data.datasets.without_release import WithoutRelease, read_class_names
+from deeplab_tf.data.datasets.without_release import WithoutRelease
 from deeplab_tf.data.release.examples import IGNORE_LABEL
 from deeplab_tf.data.sources import RecordSource, RelabeledSource
 from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset, bit_palette
+from deeplab_tf.recipe.files import read_class_names
 from deeplab_tf.recipe.lazy import tfds
 from deeplab_tf.recipe.options import option
 
@@ -142,7 +143,7 @@ class TfdsCatalog(WithoutRelease):
 
     def _labels(self, feature: tfds.features.Image) -> _Labels:
         if self.class_names_file is not None:
-            names = read_class_names(self.class_names_file)
+            names = read_class_names(self.class_names_file, "--dataset.class_names_file")
         elif isinstance(feature, tfds.features.LabeledImage) and feature.num_classes:
             names = tuple(feature.names or (f"class_{i}" for i in range(feature.num_classes)))
         else:

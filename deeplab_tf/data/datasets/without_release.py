@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 
 from deeplab_tf.data.release.archives import Progress
 from deeplab_tf.recipe.dataset_spec import OpenDataset
-from deeplab_tf.recipe.files import read_lines
 from deeplab_tf.recipe.options import Options
 
 
@@ -49,23 +47,3 @@ class WithoutRelease(Options):
 
     def write(self, data_dir: str | None) -> None:
         """Writes to `data_dir` what `open` needs there: nothing, unless a kind overrides this."""
-
-
-def read_class_names(path: str) -> tuple[str, ...]:
-    """Reads --dataset.class_names_file.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it does not name two or more different classes.
-    """
-    if not os.path.exists(path):
-        raise FileNotFoundError(
-            f"there is no file {path}; --dataset.class_names_file must name one."
-        )
-    names = tuple(read_lines(path))
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ValueError(
-            f"{path} must name two or more different classes, one per line;"
-            f" got {', '.join(names) or 'none'}."
-        )
-    return names

@@ -204,7 +204,7 @@ def test_an_option_of_an_augmentation_names_its_kind(recipe_of, recipe):
     [
         (
             ["--augment=crop,blur"],
-            "unknown augment 'blur'; known: crop, flip, scale.",
+            "unknown kind of --augment 'blur'; known: crop, flip, scale.",
         ),
         (
             ["--augment=flip,scale", "--augment.crop.size=9"],

@@ -1,4 +1,4 @@
-"""PyTorch's files: equal to what PyTorch reads, and harmless whoever wrote them."""
+"""PyTorch's files: read as PyTorch reads them, and harmless even if hostile."""
 
 import contextlib
 import io
