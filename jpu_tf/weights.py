@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from deeplab_tf.recipe.messages import shortened
 from deeplab_tf.weights import weights_by_name
-from deeplab_tf.weights.naming import Naming, Recognized, first_names
+from deeplab_tf.weights.naming import Naming, Recognized
 from jpu_tf.heads import ASPP, FCN, PSP, Encoding
 from jpu_tf.upsamplers import JPU, JPUX, UPSAMPLERS, NoUpsampling
 
@@ -179,7 +180,7 @@ def recognize(
         found = {name: arrays[name] for name in arrays if name.startswith("head.")}
         raise ValueError(
             f"these weights must have those of a released head, one of {signs}; got"
-            f" {first_names(found)}."
+            f" {shortened(sorted(found), most=8)}."
         )
     known["head"] = _encoding(arrays) if head is Encoding else head()
     upsampler = _first_sign(_UPSAMPLER_SIGNS, arrays)

@@ -16,7 +16,7 @@ from deeplab_tf.recipe import flags as recipe_flags
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCES = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("scripts/*.py")}
 SCRIPTS = sorted(name for name, source in SOURCES.items() if 'if __name__ == "__main__"' in source)
-PARTS_FOLLOW = "The parts of a recipe."
+PARTS_FOLLOW = "\nParts of a recipe."
 
 
 @functools.cache
@@ -65,6 +65,7 @@ def test_help_has_every_flag_of_the_script(script):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_has_the_parts_in_their_order_with_a_line_for_each_kind(script):
+    assert (PARTS_FOLLOW in help_of(script).stdout) == ("cli.define_parts(" in SOURCES[script])
     text = help_of(script).stdout.partition(PARTS_FOLLOW)[2].partition("\n")[2].rstrip("\n")
     heads = [line for line in text.splitlines() if line.startswith("--")]
     names = [re.match(r"--(\w+)", head)[1] for head in heads]

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from deeplab_tf.recipe.lazy import keras
+from deeplab_tf.recipe.messages import shortened
 from deeplab_tf.weights.fit import weights_by_name
-from deeplab_tf.weights.naming import Naming, Recognized, first_names
-
-if TYPE_CHECKING:
-    import keras
+from deeplab_tf.weights.naming import Naming, Recognized
 
 # Our layer name -> scope in the released code; @ stands for the backbone's own scope. The scope of
 # a batch normalization is BatchNorm in that of its convolution.
@@ -59,7 +57,8 @@ _BACKBONES = {
     "resnet_v1_50": "resnet50",
     "resnet_v1_101": "resnet101",
 }
-# MobileNetV2 has one scope for all widths: filters of its first convolution -> our name.
+# MobileNetV2 has one scope for all widths: filters of its first convolution -> our name (code:
+# the multiplier times 32, rounded, as in `backbones.mobilenet_v2`; a test compares the two).
 _MOBILENET_V2 = "MobilenetV2"
 _MOBILENETS_V2 = {
     8: "mobilenet_v2_dm025",
@@ -132,7 +131,7 @@ def _backbone(root: str, arrays: Mapping[str, np.ndarray]) -> str:
 
 def _filters(arrays: Mapping[str, np.ndarray], name: str) -> int:
     if name not in arrays:
-        raise ValueError(f"the weights must have {name}; got {first_names(arrays)}.")
+        raise ValueError(f"the weights must have {name}; got {shortened(sorted(arrays), most=8)}.")
     if arrays[name].ndim != 4:
         raise ValueError(
             f"{name} must be the kernel of a convolution [h, w, in, out]; got the shape"
@@ -206,11 +205,13 @@ def to_our_names(arrays: Mapping[str, np.ndarray], model: keras.Model) -> dict[s
       'layer/weight' -> array. Variables of such a network that this one does not have keep their
       names. Others, as the classifier of ImageNet, are left out.
     """
+    from deeplab_tf.layers.names import BATCH_NORM_SUFFIX
+
     root = _root(arrays) or ""
     renamed, used = {}, set()
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            folded = released_name(f"{layer.name}/beta", root).replace("BatchNorm/beta", "biases")
+            folded = released_name(f"{layer.name.removesuffix(BATCH_NORM_SUFFIX)}/bias", root)
             if folded in arrays:
                 used.add(folded)
                 bias = arrays[folded]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 
 from deeplab_tf.recipe.lazy import keras
-
-if TYPE_CHECKING:
-    import keras
+from deeplab_tf.recipe.messages import shortened
 
 _MOST_NAMES = 12  # ours: names that a message lists; of more it has the number
 
@@ -44,7 +41,7 @@ class FitReport:
             ("in the source, but not in the network", self.unused),
         ):
             if names:
-                lines.append(f"{what} ({len(names)}): {_listed(names)}")
+                lines.append(f"{what} ({len(names)}): {shortened(names, most=_MOST_NAMES)}")
         return "\n".join(lines)
 
 
@@ -99,9 +96,9 @@ def fit_weights(
         shapes = [f"{n} {arrays[n].shape}, model {tuple(weights[n].shape)}" for n in misfit]
         raise ValueError(
             f"weights do not fit{' the backbone' if partial else ''}:"
-            f" {len(missing)} missing (- {_listed(missing)}),"
-            f" {len(misfit)} of another shape ({_listed(shapes)}),"
-            f" {len(unused)} unused (+ {_listed(unused)})."
+            f" {len(missing)} missing (- {shortened(missing, most=_MOST_NAMES)}),"
+            f" {len(misfit)} of another shape ({shortened(shapes, most=_MOST_NAMES)}),"
+            f" {len(unused)} unused (+ {shortened(unused, most=_MOST_NAMES)})."
         )
     for name in report.loaded:
         weights[name].assign(arrays[name])
@@ -138,9 +135,3 @@ def _with_stem_of(
     if channels == 3 or name not in arrays or arrays[name].shape[2:3] != (3,):
         return arrays, ()
     return {**arrays, name: adapt_input_channels(arrays[name], channels)}, (name,)
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMES]) or "none"
-    more = len(names) - _MOST_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown

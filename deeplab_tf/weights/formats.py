@@ -66,7 +66,7 @@ FORMATS: dict[str, Format] = {
     ),
 }
 
-# Where a file has which bytes -> what it is and what to do.
+# cited: the formats' magic numbers. Position and bytes -> what the file is, and what to do.
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x1f\x8b", "a compressed archive; unpack it with `tar xzf` and give a file in it"),
     (257, b"ustar", "a tar archive; unpack it with `tar xf` and give a file in it"),
@@ -132,7 +132,7 @@ def _head(path: str) -> bytes:
     if not os.path.isfile(path):
         return b""
     with open(path, "rb") as file:
-        return file.read(512)
+        return file.read(512)  # ours: one block of a tar archive; all magic numbers are in it
 
 
 def _zip_names(path: str) -> list[str]:

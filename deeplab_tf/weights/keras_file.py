@@ -8,16 +8,12 @@ import os
 import tempfile
 import zipfile
 import zlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeplab_tf.recipe.lazy import keras
 from deeplab_tf.weights.fit import weights_by_name
-from deeplab_tf.weights.limits import check_claimed_bytes, zip_entries
-
-if TYPE_CHECKING:
-    import keras
+from deeplab_tf.weights.limits import check_zip
 
 _OUR_MODELS = "deeplab_tf>SegmentationModel"  # the class under its name for Keras
 
@@ -31,8 +27,7 @@ def open_network(path: str) -> keras.Model:
     """
     try:
         with open(path, "rb") as file:
-            claimed = sum(entry.file_size for entry in zip_entries(file))
-            check_claimed_bytes(claimed, os.fstat(file.fileno()).st_size)
+            check_zip(file)
             with zipfile.ZipFile(file) as archive:
                 config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, zlib.error, KeyError, RecursionError, ValueError) as error:

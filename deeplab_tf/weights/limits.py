@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 from typing import BinaryIO
@@ -20,7 +21,7 @@ def check_claimed_bytes(claimed: int, file_bytes: int) -> None:
       file_bytes: size of the file.
 
     Raises:
-      ValueError: it does.
+      ValueError: the file claims too much.
     """
     limit = max(_MAX_EXPANSION * file_bytes, _ALWAYS_ALLOWED_BYTES)
     if claimed > limit:
@@ -28,6 +29,16 @@ def check_claimed_bytes(claimed: int, file_bytes: int) -> None:
             f"its arrays must have at most {limit} bytes for a file of {file_bytes}; they claim"
             f" {claimed}"
         )
+
+
+def check_zip(file: BinaryIO) -> None:
+    """Checks that a zip archive does not claim to unpack to far more than its size.
+
+    Raises:
+      ValueError: it does, or it is damaged.
+    """
+    claimed = sum(entry.file_size for entry in zip_entries(file))
+    check_claimed_bytes(claimed, os.fstat(file.fileno()).st_size)
 
 
 def zip_entries(file: BinaryIO) -> list[zipfile.ZipInfo]:
@@ -48,7 +59,7 @@ def zip_entries(file: BinaryIO) -> list[zipfile.ZipInfo]:
 
 
 class _DirectoryReader:
-    """A file of which zipfile gets no more at once than a sane archive's directory."""
+    """A file that refuses reads larger than any plausible zip directory."""
 
     def __init__(self, file: BinaryIO):
         self.seek, self.tell, self._read = file.seek, file.tell, file.read

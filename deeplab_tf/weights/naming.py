@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from deeplab_tf.recipe.messages import shortened
+
 if TYPE_CHECKING:
     import keras
     import numpy as np
@@ -60,6 +62,7 @@ _UNSUPPORTED = {
     r"(module\.)?backbone\.(conv1|0)\.": "a segmentation network of torchvision",
     r"(module\.)?conv1\.weight$": "a plain ResNet of torchvision, with one 7x7 convolution as stem",
 }
+_MOST_NAMES = 8  # ours: listed in a message
 _OF_A_TRAINING_RUN = "/.ATTRIBUTES/VARIABLE_VALUE"  # ends names in tf.train.Checkpoint's files
 
 
@@ -72,7 +75,7 @@ def find_naming(
 
     Args:
       arrays: array by name.
-      namings: those there are.
+      namings: the namings to try, in this order.
       options: of the model config, chosen by the user.
 
     Returns:
@@ -98,10 +101,5 @@ def find_naming(
         if recognized is not None:
             return naming, recognized
     known = " or ".join(f"{naming.title} ({naming.examples})" for naming in namings)
-    raise ValueError(f"its arrays must have the names of {known}; got {first_names(arrays)}.")
-
-
-def first_names(arrays: Mapping[str, np.ndarray]) -> str:
-    """A few of the names, for a message."""
-    more = len(arrays) - 8
-    return ", ".join(sorted(arrays)[:8]) + (f" and {more} more" if more > 0 else "")
+    names = shortened(sorted(arrays), most=_MOST_NAMES)
+    raise ValueError(f"its arrays must have the names of {known}; got {names}.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 
 import numpy as np
 
-from deeplab_tf.weights.limits import check_claimed_bytes, zip_entries
+from deeplab_tf.weights.limits import check_zip
 
 
 def read_npz(path: str) -> dict[str, np.ndarray]:
@@ -20,8 +19,7 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
     """
     with open(path, "rb") as file:
         try:
-            claimed = sum(entry.file_size for entry in zip_entries(file))
-            check_claimed_bytes(claimed, os.fstat(file.fileno()).st_size)
+            check_zip(file)
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
@@ -32,5 +30,7 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
             raise ValueError(f"{path} is not a readable .npz file of arrays: {error}") from error
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):  # np.load gives the bytes of other files
-            raise ValueError(f"{path} is not a readable .npz file of arrays: {name} is no array.")
+            raise ValueError(
+                f"{path} is not a readable .npz file of arrays: {name} is not an array."
+            )
     return arrays

@@ -189,7 +189,9 @@ def _check_whole_network(
     options: Mapping[str, Any],
 ) -> None:
     """Checks that a Keras file's network, which cannot be changed, is the one that is asked for."""
-    outputs = model.output["logits"] if isinstance(model.output, dict) else model.output
+    from deeplab_tf.layers.names import LOGITS
+
+    outputs = model.output[LOGITS] if isinstance(model.output, dict) else model.output
     wanted = [
         ("num_classes", num_classes, (None, outputs.shape[-1])),
         ("input_channels", input_channels, (3, model.input_shape[-1])),

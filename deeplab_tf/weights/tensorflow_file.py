@@ -83,11 +83,11 @@ def read_checkpoint(path: str) -> dict[str, np.ndarray]:
             if shape and dtypes[name].name in _FLOATS and name.rpartition("/")[0] not in shapes
         ]
         averages = {name: f"{name}/{_AVERAGE}" for name in names}
-        trained = [name for name in names if "/moving_" not in name]
-        if not all(averages[name] in shapes for name in trained):
-            averages = {}
-        chosen = {name: averages.get(name) for name in names}
-        chosen = {name: new if new in shapes else name for name, new in chosen.items()}
+        all_averaged = all(averages[name] in shapes for name in names if "/moving_" not in name)
+        chosen = {
+            name: average if all_averaged and average in shapes else name
+            for name, average in averages.items()
+        }
         claimed = sum(math.prod(shapes[n]) * dtypes[n].size for n in chosen.values())
         check_claimed_bytes(claimed, _data_bytes(prefix))
         return {name: reader.get_tensor(source) for name, source in chosen.items()}
@@ -124,7 +124,7 @@ def is_graph(head: bytes) -> bool:
 
 
 def _field(data: bytes, position: int, *, tag: int) -> tuple[int, int] | None:
-    """(start, end) of the content of a protobuf field with a length; None: there is no such one."""
+    """(start, end) of the content of a length-delimited protobuf field; None: no such field."""
     if data[position : position + 1] != bytes([tag]):
         return None
     length = 0
@@ -146,7 +146,7 @@ def read_frozen_graph(path: str) -> dict[str, np.ndarray]:
     from google.protobuf.message import DecodeError
 
     with open(path, "rb") as file:
-        content = file.read(1 << 31)  # protobuf's own limit
+        content = file.read(1 << 31)  # cited: protobuf's limit on a message, 2 GiB
     graph = tf.compat.v1.GraphDef()
     try:
         graph.ParseFromString(content)

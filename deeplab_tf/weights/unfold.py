@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeplab_tf.recipe.lazy import keras
-
-if TYPE_CHECKING:
-    import keras
 
 
 def unfold_batch_norm(

@@ -43,7 +43,8 @@ def compose(
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Joins augmentations into one function.
 
-    Where a crop follows a resizing, only the pixels that the crop keeps are computed.
+    A resizing that a crop follows is told which window the crop keeps, and need not compute the
+    rest: RandomScale and ResizeToRange skip it for the label, Pillow's for the image too.
 
     Args:
       augment: the augmentations, in the order in which they apply.

@@ -66,7 +66,17 @@ def added_label(pad_label: int | None) -> int:
 def crop_at(
     image: tf.Tensor, label: tf.Tensor, corner: tf.Tensor, shape: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The part of `shape`, (rows, columns), whose top left pixel is `corner`, (row, column)."""
+    """Cuts a part out of image and label.
+
+    Args:
+      image: uint8 or float32 [H, W, 3].
+      label: int32 [H, W].
+      corner: int32 [2], (row, column) of the part's top left pixel.
+      shape: int32 [2], (rows, columns) of the part.
+
+    Returns:
+      (image [rows, columns, 3], label [rows, columns]).
+    """
     image = tf.slice(image, tf.concat([corner, [0]], 0), tf.concat([shape, [3]], 0))
     return image, tf.slice(label, corner, shape)
 

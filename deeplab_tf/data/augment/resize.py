@@ -18,7 +18,7 @@ Window = tuple["tf.Tensor", "tf.Tensor"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resizing(Options):
-    """Base of the augmentations that resize; `compose` computes only what a crop keeps of them."""
+    """Base of the augmentations that resize; before a crop, they are told which window it keeps."""
 
     def new_size(self, size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """The size to resize to.

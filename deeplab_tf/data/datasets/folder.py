@@ -13,10 +13,10 @@ from PIL import Image
 
 from deeplab_tf.data.datasets.without_release import WithoutRelease
 from deeplab_tf.data.decoding import decode_image, decode_label, label_from_bytes
-from deeplab_tf.data.release.archives import shortened
 from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset, bit_palette
 from deeplab_tf.recipe.files import read_class_names, read_lines
 from deeplab_tf.recipe.lazy import tf
+from deeplab_tf.recipe.messages import shortened
 from deeplab_tf.recipe.options import option
 
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")

@@ -38,7 +38,7 @@ class Release(Options):
     # paper: DeepLabv3+ Sec. 4
     name: str = option(
         "voc2012",
-        f"its name: one of {', '.join(RELEASES)}; for tfds, one of TFDS' catalog",
+        f"name of the dataset: {', '.join(RELEASES)}",
     )
 
     def __post_init__(self) -> None:

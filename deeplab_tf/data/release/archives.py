@@ -14,10 +14,11 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO
 
 from deeplab_tf.recipe.files import read_lines
+from deeplab_tf.recipe.messages import shortened
 
 # (what is in progress, how much is done, how much there is)
 Progress = Callable[[str, int, int], None]
@@ -287,10 +288,3 @@ def paired(images: Mapping[str, str], labels: Mapping[str, str]) -> dict[str, tu
     if alone:
         raise ValueError(f"each image needs a label, and each label an image: {shortened(alone)}.")
     return {stem: (path, labels[stem]) for stem, path in images.items()}
-
-
-def shortened(names: Iterable[object], separator: str = ", ") -> str:
-    """The first names, and how many more there are."""
-    listed = [str(name) for name in names]
-    more = len(listed) - _MOST_NAMES
-    return separator.join(listed[:_MOST_NAMES] + [f"and {more} more"] * (more > 0))

@@ -7,10 +7,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from deeplab_tf.data.release.archives import Archive, Progress, ReleaseFiles, shortened
+from deeplab_tf.data.release.archives import Archive, Progress, ReleaseFiles
 from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample, encode
 from deeplab_tf.data.sources import JoinedSource, RecordSource, RelabeledSource
 from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset
+from deeplab_tf.recipe.messages import shortened
 
 if TYPE_CHECKING:
     from deeplab_tf.data.records import RecordBuilder

@@ -12,7 +12,7 @@ from deeplab_tf.data.decoding import decode_image, exif_orientation
 from deeplab_tf.data.picture_files import open_picture, png_file
 from deeplab_tf.recipe.lazy import tf
 
-IGNORE_LABEL = 255
+IGNORE_LABEL = 255  # code: void in both references
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

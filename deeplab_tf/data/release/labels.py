@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from deeplab_tf.data.decoding import label_from_bytes
-from deeplab_tf.data.release.archives import shortened
 from deeplab_tf.data.release.mat_file import read_array
 from deeplab_tf.recipe.dataset_spec import Color
+from deeplab_tf.recipe.messages import shortened
 
 
 def read_png(
