@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deeplab_tf.recipe.options import Options, check_num_classes, option
 from deeplab_tf.recipe.parts import LossFn
-from jpu_tf.heads import FCN, HEADS, Encoding, Head
+from jpu_tf.heads import HEADS, Encoding, Head
 from jpu_tf.heads.fcn import fcn_logits
 from jpu_tf.upsamplers import JPU, UPSAMPLERS, Upsampler
 
@@ -173,8 +173,8 @@ class FastFCNConfig(Options):
         outputs[LOGITS] = resized(outputs[LOGITS], LOGITS_RESIZE)
         if self.aux_weight > 0:
             channels = max(features.conv4.shape[-1] // 4, 1)  # code
-            aux_head = FCN(channels=channels, dropout=self.head.dropout)
-            logits = fcn_logits(aux_head, features.conv4, num_classes, norm=norm, name="aux")
+            options = {"channels": channels, "dropout": self.head.dropout}
+            logits = fcn_logits(features.conv4, num_classes, **options, norm=norm, name="aux")
             outputs["aux_logits"] = resized(logits, "aux_logits_resize")
         return SegmentationModel(image, outputs if auxiliary else outputs[LOGITS], name=self.kind)
 

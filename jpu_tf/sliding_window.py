@@ -52,12 +52,12 @@ def at_trained_sizes(model: keras.Model, crop_size: int) -> keras.Model:
     Returns:
       A keras.Model of the same inputs and outputs, with the same weights.
     """
-    from deeplab_tf.layers import ResizeLike, SegmentationModel
+    from deeplab_tf.layers import ResizeLike, SegmentationModel, full_precision
     from jpu_tf.layers import ResizeToRemainder
 
     image = keras.Input((None, None, model.input_shape[-1]))
     logits = model(ResizeToRemainder(crop_size, name="to_trained_size")(image))
-    logits = ResizeLike(name="from_trained_size", dtype="float32")([logits, image])
+    logits = ResizeLike(name="from_trained_size", dtype=full_precision())([logits, image])
     resizing = SegmentationModel(image, logits, name=f"{model.name}_at_trained_sizes")
     resizing.dataset_spec = getattr(model, "dataset_spec", None)
     return resizing

@@ -34,7 +34,7 @@ def evaluate(
       examples: of {"image": uint8 [H, W, 3], "label": int32 [H, W], "name": string []}, unbatched.
       spec: of the dataset; K is its number of classes.
       options: which classes count. The split is only reported.
-      predict: how a model predicts; None: `WholeImage()`. A predictor has its own.
+      predict: how a model predicts; None: `WholeImage()`. For a predictor it must be None.
       progress: called after each example with (examples done, examples in all or None).
       name_of: index -> the name of an example that cannot be read; None: its number.
 
@@ -49,13 +49,11 @@ def evaluate(
     if isinstance(model, keras.Model):
         predict = predict or WholeImage()
         predictor = predict.predictor(model)
+    elif predict is None:
+        predictor = model
     else:
-        predictor, predict = model, None
-    if predictor.num_classes != spec.num_classes:
-        raise ValueError(
-            f"the model must have one output per class of {spec.name} ({spec.num_classes});"
-            f" it has {predictor.num_classes}."
-        )
+        raise ValueError("predict must be None for a predictor, which has its own options.")
+    spec.check_outputs(predictor.num_classes)
     check_options(options, spec.num_classes)
     confusion = ConfusionMatrix(spec.num_classes, spec.ignore_label)
     cardinality = int(examples.cardinality())

@@ -143,14 +143,28 @@ class Predictor:
 def predict_probabilities(
     model: keras.Model, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
 ) -> tf.Tensor:
-    """`Predictor.probabilities` of one image; for several images keep a predictor."""
+    """Class probabilities of one image; for several images keep a predictor.
+
+    Args:
+      model: image [N, H, W, 3] RGB 0..255 -> logits [N, h, w, K].
+      image: [H, W, 3] RGB 0..255.
+      scales: image scales over which probabilities are averaged.
+      flip: average over the mirrored image too.
+
+    Returns:
+      float32 [H, W, K]; sums to 1 over K.
+    """
     return WholeImage(scales=tuple(scales), flip=flip).predictor(model).probabilities(image)
 
 
 def predict_label_map(
     model: keras.Model, image: Any, *, scales: Sequence[float] = (1.0,), flip: bool = False
 ) -> tf.Tensor:
-    """`Predictor.label_map` of one image; for several images keep a predictor."""
+    """The most probable class of each pixel; arguments as in `predict_probabilities`.
+
+    Returns:
+      int32 [H, W].
+    """
     return WholeImage(scales=tuple(scales), flip=flip).predictor(model).label_map(image)
 
 

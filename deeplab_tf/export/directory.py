@@ -28,11 +28,7 @@ def new_directory(directory: str, model: keras.Model, spec: DatasetSpec) -> Iter
       FileExistsError: the directory is not empty.
       OSError: it cannot be written.
     """
-    if model.output_shape[-1] != spec.num_classes:
-        raise ValueError(
-            f"the model must have one output per class of {spec.name} ({spec.num_classes});"
-            f" it has {model.output_shape[-1]}."
-        )
+    spec.check_outputs(model.output_shape[-1])
     directory = os.path.abspath(directory)
     if os.path.exists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
         raise FileExistsError(

@@ -46,6 +46,18 @@ class DatasetSpec:
         """Number of classes, background counted, void not."""
         return len(self.class_names)
 
+    def check_outputs(self, num_outputs: int) -> None:
+        """Checks that a model has one output per class.
+
+        Raises:
+          ValueError: it does not.
+        """
+        if num_outputs != self.num_classes:
+            raise ValueError(
+                f"the model must have one output per class of {self.name} ({self.num_classes});"
+                f" it has {num_outputs}."
+            )
+
     def to_json(self) -> str:
         """The spec as indented JSON; `from_json` reads it back."""
         fields = {**dataclasses.asdict(self), "splits": dict(self.splits)}

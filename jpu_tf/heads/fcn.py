@@ -33,18 +33,26 @@ class FCN(Head):
         first_kernel_size: int,
     ) -> dict[str, keras.KerasTensor]:
         """Arguments and result as in `Head.build`."""
-        return {"logits": fcn_logits(self, x, num_classes, norm=norm, name="head")}
+        options = {"channels": self.channels, "dropout": self.dropout}
+        return {"logits": fcn_logits(x, num_classes, **options, norm=norm, name="head")}
 
 
 def fcn_logits(
-    head: FCN, x: keras.KerasTensor, num_classes: int, *, norm: NormConfig, name: str
+    x: keras.KerasTensor,
+    num_classes: int,
+    *,
+    channels: int,
+    dropout: float,
+    norm: NormConfig,
+    name: str,
 ) -> keras.KerasTensor:
     """The logits of a plain head whose layers are called `name`_conv, ..., `name`_logits.
 
     Args:
-      head: its options.
       x: [N, h, w, C].
       num_classes: background counted, void not.
+      channels: filters of the convolution.
+      dropout: share of the channels dropped before the classifier.
       norm: constants of batch normalization.
       name: prefix of the layers.
 
@@ -53,5 +61,5 @@ def fcn_logits(
     """
     from jpu_tf.layers import classifier, conv_bn_relu
 
-    x = conv_bn_relu(x, head.channels, 3, norm=norm, name=f"{name}_conv")
-    return classifier(x, num_classes, dropout=head.dropout, name=f"{name}_logits")
+    x = conv_bn_relu(x, channels, 3, norm=norm, name=f"{name}_conv")
+    return classifier(x, num_classes, dropout=dropout, name=f"{name}_logits")

@@ -40,7 +40,7 @@ class JPUX(Upsampler):
 
     def build(self, features: Features, *, norm: NormConfig) -> keras.KerasTensor:
         """Arguments and result as in `Upsampler.build`; C is 4 * `channels`."""
-        half = self.channels // 2
+        half = self.channels // 2  # code, with the rates below
         x = _unit(features.conv4, features.conv3, half, (1, 2, 4), norm, "jpu_unit1")
         return _unit(features.conv5, x, self.channels, (2, 4, 8), norm, "jpu_unit2")
 

@@ -1,6 +1,5 @@
 """FastFCN's evaluation through windows, and the model that exports use instead."""
 
-import dataclasses
 import json
 
 import keras
@@ -233,10 +232,6 @@ def test_images_are_checked():
 def test_options_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         SlidingWindow(**options)
-
-
-def test_a_run_that_resumes_may_change_every_option():
-    assert all(f.metadata["may_change"] for f in dataclasses.fields(SlidingWindow))
 
 
 def test_an_evaluation_goes_through_windows():

@@ -73,9 +73,11 @@ def test_the_option_predict_is_for_models_and_not_for_predictors():
     np.testing.assert_array_equal(result.matrix, [[0, 0, 2], [0, 0, 2], [0, 0, 0]])
     assert result.predict is how
     assert evaluate(brightest_channel_model(), two_sizes(), SPEC, Eval()).predict == WholeImage()
-    given = evaluate(Always(), two_sizes(), SPEC, Eval(), predict=WholeImage())
+    given = evaluate(Always(), two_sizes(), SPEC, Eval())
     np.testing.assert_array_equal(given.matrix, result.matrix)
     assert given.predict is None
+    with pytest.raises(ValueError, match="predict must be None for a predictor"):
+        evaluate(Always(), two_sizes(), SPEC, Eval(), predict=how)
 
 
 def test_progress_counts_the_examples():

@@ -175,16 +175,9 @@ def test_floats_in_0_to_1_are_refused_and_other_floats_are_not():
         ({"output_stride": 3}, r"^output_stride must be 8\|16\|32, or none; got 3"),
     ],
 )
-def test_options_without_sense_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         WholeImage(**options)
-
-
-def test_a_prediction_uses_no_other_options_than_its_own():
-    image, model = gradient_image(9, 17), leftward_model()
-    predictor = WholeImage(scales=(0.5, 1.0), flip=True).predictor(model)
-    expected = predict_probabilities(model, image, scales=[0.5, 1.0], flip=True)
-    np.testing.assert_array_equal(predictor.probabilities(image), expected)
 
 
 def test_an_export_is_of_the_model_itself():

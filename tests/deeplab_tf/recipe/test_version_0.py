@@ -12,7 +12,7 @@ from deeplab_tf.data.datasets.release import Release
 from deeplab_tf.data.datasets.shapes import Shapes
 from deeplab_tf.data.datasets.tfds_catalog import TfdsCatalog
 from deeplab_tf.evaluation.whole_image import WholeImage
-from deeplab_tf.recipe.as_json import differences, from_json, to_json, to_tree
+from deeplab_tf.recipe.as_json import differences, from_json, to_json
 from deeplab_tf.recipe.version_0 import upgraded
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD
@@ -262,7 +262,3 @@ def test_a_bad_value_is_refused_by_its_new_name(old):
         read(old("mix", train={"base_lr": "fast"}))
     with pytest.raises(ValueError, match="^unknown model.kind 'unet'"):
         read(old("mix", model={"kind": "unet"}))
-
-
-def test_the_new_file_of_an_old_recipe_is_of_this_version(old):
-    assert to_tree(read(old("mix")))["version"] == 1

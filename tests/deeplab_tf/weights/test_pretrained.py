@@ -264,7 +264,7 @@ def test_fastfcns_file_makes_a_fastfcn(tmp_path):
     kernel = arrays["head.conv5.0.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(model.get_layer("head_conv").kernel, kernel)
     assert "aux_conv" not in {layer.name for layer in model.layers}
-    with pytest.raises(ValueError, match="aux_weight|unknown option separable of fastfcn"):
+    with pytest.raises(ValueError, match="unknown option separable of fastfcn"):
         from_checkpoint(path, separable=True)
 
 

@@ -57,10 +57,8 @@ def test_interrupted_preparation_is_not_taken_for_complete(tmp_path, monkeypatch
     draw = shapes.draw
     monkeypatch.setattr(shapes, "draw", broken)
     dataset = shapes.Shapes(num_examples=8)
-    try:
+    with pytest.raises(OSError, match="no space left"):
         dataset.open(str(tmp_path))
-    except OSError as error:
-        assert "no space left" in str(error)
     assert len(drawn) == 4
     monkeypatch.undo()
     assert len(dataset.open(str(tmp_path)).source("train")) == 8
