@@ -44,7 +44,7 @@ setup(
         "cuda": ["tensorflow[and-cuda]>=2.20"],  # NVIDIA's libraries, for training on GPUs
         "backends": ["jax", "torch"],  # to compare the networks on Keras' other backends
         "tensorboard": ["tensorboard"],
-        "test": ["pytest"],
+        "test": ["pytest", "tensorboard"],  # the tests read event files back with it
         "dev": ["pre-commit", "ruff"],
     },
 )

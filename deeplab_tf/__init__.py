@@ -12,16 +12,22 @@ import typing as _typing
 from deeplab_tf.layers_registration import register_layers_with_keras as _register
 
 if _typing.TYPE_CHECKING:
+    from deeplab_tf.classifier import ClassifierConfig as ClassifierConfig
     from deeplab_tf.data.augment import RandomColor as RandomColor
     from deeplab_tf.data.augment import RandomCrop as RandomCrop
     from deeplab_tf.data.augment import RandomFlip as RandomFlip
+    from deeplab_tf.data.augment import RandomResizedCrop as RandomResizedCrop
     from deeplab_tf.data.augment import RandomScale as RandomScale
     from deeplab_tf.data.augment import ResizeToRange as ResizeToRange
+    from deeplab_tf.data.datasets import DrawnClasses as DrawnClasses
     from deeplab_tf.data.datasets import Folder as Folder
+    from deeplab_tf.data.datasets import ImageClasses as ImageClasses
     from deeplab_tf.data.datasets import Release as Release
     from deeplab_tf.data.datasets import Shapes as Shapes
     from deeplab_tf.data.datasets import TfdsCatalog as TfdsCatalog
+    from deeplab_tf.data.datasets import TfdsClasses as TfdsClasses
     from deeplab_tf.data.photos import read_photo as read_photo
+    from deeplab_tf.evaluation.classify import Classify as Classify
     from deeplab_tf.evaluation.evaluate import evaluate as evaluate
     from deeplab_tf.evaluation.keras_api import CrossEntropyLoss as CrossEntropyLoss
     from deeplab_tf.evaluation.keras_api import MeanIoU as MeanIoU
@@ -58,14 +64,18 @@ __version__ = "0.2.0"
 # Public name -> its module; editors read the imports above, which a test compares with this.
 _MODULES = {
     "AdamW": "training.optimizers",
+    "ClassifierConfig": "classifier",
+    "Classify": "evaluation.classify",
     "Cosine": "training.schedules",
     "CrossEntropy": "training.losses",
     "CrossEntropyLoss": "evaluation.keras_api",
     "DeepLabV3Plus": "model",
     "DeepLabV3PlusConfig": "model",
+    "DrawnClasses": "data.datasets",
     "Eval": "recipe.parts",
     "Focal": "training.losses",
     "Folder": "data.datasets",
+    "ImageClasses": "data.datasets",
     "Lovasz": "training.losses",
     "MeanIoU": "evaluation.keras_api",
     "Poly": "training.schedules",
@@ -74,6 +84,7 @@ _MODULES = {
     "RandomColor": "data.augment",
     "RandomCrop": "data.augment",
     "RandomFlip": "data.augment",
+    "RandomResizedCrop": "data.augment",
     "RandomScale": "data.augment",
     "Recipe": "recipe.parts",
     "Release": "data.datasets",
@@ -82,6 +93,7 @@ _MODULES = {
     "Shapes": "data.datasets",
     "Step": "training.schedules",
     "TfdsCatalog": "data.datasets",
+    "TfdsClasses": "data.datasets",
     "Train": "recipe.parts",
     "WholeImage": "evaluation.whole_image",
     "colorize": "pictures.visualization",

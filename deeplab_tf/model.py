@@ -31,7 +31,7 @@ def DeepLabV3Plus(  # named like the functions of keras.applications
     decoder_separable: bool | None = None,
     dropout: float = 0.1,
     upsample_logits: bool = True,
-    fine_tune_batch_norm: bool = True,
+    batch_norm: Literal["synchronized", "per_replica", "frozen"] = "synchronized",
     batch_norm_momentum: float | None = None,
 ) -> keras.Model:
     """Builds DeepLabv3+ (Chen et al. 2018), or DeepLabv3 with `decoder=False`.
@@ -62,7 +62,8 @@ def DeepLabV3Plus(  # named like the functions of keras.applications
       decoder_separable: the same for the decoder alone. None: as in ASPP.
       dropout: share of the encoder's output that is dropped in training.
       upsample_logits: whether training sees logits at the image's size.
-      fine_tune_batch_norm: whether training uses batch statistics.
+      batch_norm: what training normalizes with: "synchronized", the statistics of the global batch;
+        "per_replica", those of each replica's part; "frozen", the moving statistics.
       batch_norm_momentum: momentum of the moving statistics. None: the released code's.
 
     Returns:
@@ -119,8 +120,10 @@ class DeepLabV3PlusConfig(Options):
     upsample_logits: bool = option(
         True, "train on logits at the image's size; false: on the labels nearest to smaller ones"
     )
-    fine_tune_batch_norm: bool = option(
-        True, "train with batch statistics; false: with the moving ones, for small batches"
+    batch_norm: Literal["synchronized", "per_replica", "frozen"] = option(
+        "synchronized",
+        "train with statistics of the global batch, or of each replica's part of it; frozen: with"
+        " the moving statistics, for small batches",
     )
     batch_norm_momentum: float | None = option(
         None,
@@ -192,7 +195,7 @@ class DeepLabV3PlusConfig(Options):
         norm = NormConfig(
             momentum=0.9997 if self.batch_norm_momentum is None else self.batch_norm_momentum,
             epsilon=1e-5,  # code: the head's, for every backbone
-            use_batch_statistics=self.fine_tune_batch_norm,
+            statistics=self.batch_norm,
         )
         image = keras.Input(input_shape, name="image")
         features = build_backbone(
@@ -201,7 +204,7 @@ class DeepLabV3PlusConfig(Options):
             output_stride=self.output_stride,
             multi_grid=self.multi_grid,
             momentum=self.batch_norm_momentum,
-            use_batch_statistics=self.fine_tune_batch_norm,
+            statistics=self.batch_norm,
         )
         x = aspp(
             features.conv5,

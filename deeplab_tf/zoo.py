@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from deeplab_tf import imagenet_recipes
 from deeplab_tf import recipes as deeplab_recipes
+from deeplab_tf.classifier import ClassifierConfig
 from deeplab_tf.data import augment as deeplab_augment
 from deeplab_tf.data.datasets import DATASETS
 from deeplab_tf.data.datasets.release import RELEASES
+from deeplab_tf.evaluation.classify import Classify
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
@@ -31,9 +34,13 @@ if TYPE_CHECKING:
 
     from deeplab_tf.weights import FitReport, Naming
 
-MODELS = {"deeplabv3plus": DeepLabV3PlusConfig, "fastfcn": FastFCNConfig}
+MODELS = {
+    "deeplabv3plus": DeepLabV3PlusConfig,
+    "fastfcn": FastFCNConfig,
+    "classifier": ClassifierConfig,
+}
 
-PREDICTS = {"whole_image": WholeImage, "sliding_window": SlidingWindow}
+PREDICTS = {"whole_image": WholeImage, "sliding_window": SlidingWindow, "classify": Classify}
 
 PARTS: Parts = {
     "model": MODELS,
@@ -47,7 +54,11 @@ PARTS: Parts = {
     "eval": Eval,
 }
 
-RECIPES: dict[str, Recipe] = {**deeplab_recipes.RECIPES, **jpu_recipes.RECIPES}
+RECIPES: dict[str, Recipe] = {
+    **deeplab_recipes.RECIPES,
+    **jpu_recipes.RECIPES,
+    **imagenet_recipes.RECIPES,
+}
 
 
 def load_recipe(workdir: str) -> Recipe:
@@ -68,7 +79,7 @@ def load_recipe(workdir: str) -> Recipe:
 def load_model(
     workdir: str,
     *,
-    checkpoint: Literal["best", "last"] | int = "best",
+    checkpoint: Literal["best", "last", "ema"] | int = "best",
     output_stride: int | None = None,
     auxiliary: bool = False,
 ) -> keras.Model:
@@ -76,7 +87,8 @@ def load_model(
 
     Args:
       workdir: of a training run or of convert_weights.py.
-      checkpoint: "best" (the last, if the run has not evaluated), "last", or a step.
+      checkpoint: "best" (the last, if the run has not evaluated), "last", "ema" (the moving average
+        of the weights in the last; the run needs train.ema_decay), or a step.
       output_stride: to run the network at; None: the recipe's.
       auxiliary: with the outputs that only training needs, in a dict.
 
@@ -100,8 +112,8 @@ def load_model(
     checkpointer = Checkpointer(workdir, model)
     if checkpoint == "best" and checkpointer.restore_best():
         return model
-    step = None if checkpoint in ("best", "last") else int(checkpoint)
-    if checkpointer.restore(step) == 0:
+    step = None if checkpoint in ("best", "last", "ema") else int(checkpoint)
+    if checkpointer.restore(step, average=checkpoint == "ema") == 0:
         raise FileNotFoundError(f"no checkpoint in {workdir} yet; train for longer.")
     return model
 

@@ -25,7 +25,7 @@ def FastFCN(  # named like the functions of keras.applications
     head: str | Head = "encoding",
     output_stride: Literal[8, 16, 32] | None = None,
     aux_weight: float = 0.2,
-    fine_tune_batch_norm: bool = True,
+    batch_norm: Literal["synchronized", "per_replica", "frozen"] = "synchronized",
     batch_norm_momentum: float | None = None,
 ) -> keras.Model:
     """Builds FastFCN (Wu et al. 2019), or another row of its Table 1.
@@ -51,7 +51,8 @@ def FastFCN(  # named like the functions of keras.applications
         upsampler, 8 without.
       aux_weight: weight of the auxiliary head's loss. This model has no auxiliary head; a recipe
         of the same options trains with one.
-      fine_tune_batch_norm: whether training uses batch statistics.
+      batch_norm: what training normalizes with: "synchronized", the statistics of the global batch;
+        "per_replica", those of each replica's part; "frozen", the moving statistics.
       batch_norm_momentum: momentum of the moving statistics. None: the released code's.
 
     Returns:
@@ -85,8 +86,10 @@ class FastFCNConfig(Options):
     aux_weight: float = option(
         0.2, "weight of the auxiliary head's loss (code); 0: no such head", minimum=0
     )
-    fine_tune_batch_norm: bool = option(
-        True, "train with batch statistics; false: with the moving ones, for small batches"
+    batch_norm: Literal["synchronized", "per_replica", "frozen"] = option(
+        "synchronized",
+        "train with statistics of the global batch, or of each replica's part of it; frozen: with"
+        " the moving statistics, for small batches",
     )
     batch_norm_momentum: float | None = option(
         None,
@@ -153,7 +156,7 @@ class FastFCNConfig(Options):
         norm = NormConfig(
             momentum=0.9 if self.batch_norm_momentum is None else self.batch_norm_momentum,  # code
             epsilon=1e-5,  # code
-            use_batch_statistics=self.fine_tune_batch_norm,
+            statistics=self.batch_norm,
         )
         image = keras.Input(input_shape, name="image")
         features = build_backbone(
@@ -161,7 +164,7 @@ class FastFCNConfig(Options):
             image,
             output_stride=self.backbone_output_stride,
             momentum=self.batch_norm_momentum,
-            use_batch_statistics=self.fine_tune_batch_norm,
+            statistics=self.batch_norm,
         )
         outputs = self.head.build(
             self.upsampler.build(features, norm=norm),

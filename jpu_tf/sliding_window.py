@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from deeplab_tf.evaluation.predict import ScaledPredict, checked_image
+from deeplab_tf.evaluation.predict import ScaledPredict, check_classes_of_pixels, checked_image
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import option
 
@@ -79,7 +79,11 @@ class SlidingWindowPredictor:
         Args:
           model: image [N, S, S, 3] RGB 0..255 -> logits [N, S, S, K], for S the window size.
           options: sizes, scales and flip.
+
+        Raises:
+          ValueError: the model gives one class to the whole image.
         """
+        check_classes_of_pixels(model)
 
         @tf.function(
             input_signature=[

@@ -112,15 +112,16 @@ def _training_step(config: ModelConfig, model: Any) -> Callable[[Any], Any]:
 
     from deeplab_tf.training.losses import CrossEntropy
     from deeplab_tf.training.optimizers import SGD
+    from deeplab_tf.training.state import RunState
     from deeplab_tf.training.step import train_step
 
     output_losses = config.losses(functools.partial(CrossEntropy(), ignore_label=_IGNORE_LABEL))
-    optimizer = SGD().build(model)
+    optimizer, state = SGD().build(model), RunState()
     # With a rate above 0, training on noise soon gives weights that are not finite.
     learning_rate = tf.constant(0.0)
     return tf.function(
         lambda batch: train_step(
-            model, optimizer, output_losses, batch, learning_rate=learning_rate
+            model, optimizer, state, output_losses, batch, learning_rate=learning_rate
         )
     )
 

@@ -109,21 +109,29 @@ def require(**values: object) -> None:
         raise ValueError(f"{', '.join(missing)} must be given and not empty; see --help.")
 
 
-def import_tensorflow() -> None:
+def import_tensorflow(*, logical_cpus: int = 1) -> None:
     """Imports TensorFlow without its start-up messages.
 
     They are written from C++ before any setting applies (TensorFlow 2.21: TF_CPP_MIN_LOG_LEVEL=3
     leaves six lines), so standard error is redirected during the import. The messages are shown
     if the import fails or if TensorFlow does not find the GPU's libraries. With
     TF_CPP_MIN_LOG_LEVEL set, nothing is redirected.
+
+    With TF_CONFIG set, the devices are left alone: several workers must be connected before
+    TensorFlow's first operation. TensorFlow is then silent altogether, since it logs a dozen lines
+    about a worker that is gone before it raises the error, which becomes one line.
+
+    Args:
+      logical_cpus: devices that the CPU counts as, "CPU:0", "CPU:1" and so on.
     """
     # tensorflow-datasets warns about every dataset that has a config of its own, as ours do.
     logging.set_verbosity(logging.ERROR)
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        import tensorflow as tf
-
+        _divide_cpu(logical_cpus)
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "1"  # later messages: from warnings on
+    several_workers = bool(os.environ.get("TF_CONFIG"))
+    # Later messages: from warnings on; with several workers, only those of a crash.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3" if several_workers else "1"
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as caught:
@@ -132,8 +140,10 @@ def import_tensorflow() -> None:
         try:
             import tensorflow as tf
 
-            # Initializes the devices and oneDNN, which print the second half of the messages.
-            tf.transpose(tf.zeros([1, 1], tf.uint8))
+            _divide_cpu(logical_cpus)
+            if not several_workers:
+                # Initializes the devices and oneDNN, which print the other half of the messages.
+                tf.transpose(tf.zeros([1, 1], tf.uint8))
             imported = True
         finally:
             os.dup2(stderr, 2)
@@ -142,3 +152,11 @@ def import_tensorflow() -> None:
             messages = caught.read().decode(errors="replace")
             if not imported or "Skipping registering GPU devices" in messages:
                 print(messages, end="", file=sys.stderr)
+
+
+def _divide_cpu(logical_cpus: int) -> None:
+    import tensorflow as tf
+
+    if logical_cpus > 1:  # only possible before the devices are initialized
+        parts = [tf.config.LogicalDeviceConfiguration()] * logical_cpus
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)

@@ -31,7 +31,6 @@ def main(argv: list[str]) -> None:
     workdir = trained.workdir()
     cli.import_tensorflow()
     from deeplab_tf.data import pipeline
-    from deeplab_tf.evaluation.evaluate import evaluate
     from deeplab_tf.recipe.files import write_text
     from deeplab_tf.training.progress import Progress
 
@@ -40,12 +39,11 @@ def main(argv: list[str]) -> None:
     source = _source(recipe, dataset)
     model = trained.model(recipe.predict.output_stride)
     progress = Progress("evaluating", len(source))
-    result = evaluate(
-        model,
+    result = recipe.predict.evaluate(
+        recipe.predict.predictor(model),
         pipeline.eval_examples(source),
         _trained_spec(model.dataset_spec, dataset.spec),
         recipe.eval,
-        predict=recipe.predict,
         progress=lambda done, _: progress.update(done),
         name_of=source.name,
     )

@@ -21,6 +21,9 @@ _INIT_WEIGHTS = flags.DEFINE_string(
     " (other classes, other head) is randomly initialized",
 )
 _CHECK_DATA = flags.DEFINE_bool("check_data", True, "read every example before step 0")
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", False, "equal runs give equal bits on GPUs too, where that is slower"
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the resolved recipe as JSON and stop")
 recipe_flags.define_recipe()
 cli.define_parts(zoo.PARTS)
@@ -36,6 +39,11 @@ def main(argv: list[str]) -> None:
     cli.require(workdir=_WORKDIR.value)
     cli.import_tensorflow()
     from deeplab_tf.training.loop import train
+
+    if _DETERMINISTIC.value:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
 
     init_model = None
     if _INIT_WEIGHTS.value is not None:

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     import keras
 
 WORKDIR = flags.DEFINE_string("workdir", None, "of a training run or of convert_weights.py")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, last, or the step of one")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    "best",
+    "best, last, ema (the moving average of the weights in the last), or the step of one",
+)
 flags.register_validator(
     "checkpoint",
-    lambda value: value in ("best", "last") or value.isdecimal(),
-    message="must be best, last or a step",
+    lambda value: value in ("best", "last", "ema") or value.isdecimal(),
+    message="must be best, last, ema or a step",
 )
 
 

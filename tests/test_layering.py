@@ -35,7 +35,9 @@ LAYERS: list[dict[str, set[str]]] = [
     {
         "deeplab": {
             "deeplab_tf.aspp",
+            "deeplab_tf.classifier",
             "deeplab_tf.decoder",
+            "deeplab_tf.imagenet_recipes",
             "deeplab_tf.model",
             "deeplab_tf.recipes",
             "deeplab_tf.released",
@@ -65,6 +67,7 @@ HEAVY = {"tensorflow": "tf", "keras": "keras", "tensorflow_datasets": "tfds"}  #
 NETWORKS = {
     *LAYERS[1]["network"],
     "deeplab_tf.aspp",
+    "deeplab_tf.classifier",
     "deeplab_tf.decoder",
     "deeplab_tf.model",
     "jpu_tf.heads",

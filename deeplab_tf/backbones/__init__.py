@@ -51,7 +51,7 @@ def build_backbone(
     output_stride: int,
     multi_grid: tuple[int, int, int] | None = None,
     momentum: float | None = None,
-    use_batch_statistics: bool = True,
+    statistics: str = "synchronized",
 ) -> Features:
     """Builds a backbone on `image`. Its weights do not depend on the output stride.
 
@@ -61,7 +61,7 @@ def build_backbone(
       output_stride: 8, 16 or 32, input pixels per pixel of conv5.
       multi_grid: factors of the rates at the end of the backbone; None: the released code's.
       momentum: of the moving statistics; None: the released code's for this family.
-      use_batch_statistics: see normalization.BatchNorm.
+      statistics: what training normalizes with; see normalization.BatchNorm.
 
     Returns:
       The feature maps.
@@ -74,7 +74,7 @@ def build_backbone(
     norm = dataclasses.replace(
         backbone.norm,
         momentum=backbone.norm.momentum if momentum is None else momentum,
-        use_batch_statistics=use_batch_statistics,
+        statistics=statistics,
     )
     options = {}
     if backbone.multi_grid is not None:

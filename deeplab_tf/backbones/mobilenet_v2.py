@@ -7,7 +7,15 @@ import dataclasses
 import keras
 
 from deeplab_tf.backbones.features import Features, StrideToRate
-from deeplab_tf.layers import NormConfig, batch_norm, conv, depthwise_conv, relu, truncated_normal
+from deeplab_tf.layers import (
+    NormConfig,
+    batch_norm,
+    conv,
+    depthwise_conv,
+    relu,
+    rescale,
+    truncated_normal,
+)
 
 # cited: Sandler et al. 2018, Tab. 2: (expansion, channels, units, stride) of each stage
 _STAGES = (
@@ -83,7 +91,7 @@ def build(
       ValueError: the output stride is none of 8, 16, 32.
     """
     strides = StrideToRate(output_stride, stride=2)
-    x = keras.layers.Rescaling(2 / 255, offset=-1.0, name="backbone_rescale")(image)
+    x = rescale(image, 2 / 255, offset=-1.0)
     initializer = truncated_normal(0.09)  # code
     x = conv(x, spec.channels(spec.stem), 3, stride=2, initializer=initializer,
              name="backbone_conv")  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Literal
 import keras
 
 from deeplab_tf.backbones.features import Features, StrideToRate
-from deeplab_tf.layers import NormConfig, batch_norm, conv, per_channel, relu
+from deeplab_tf.layers import NormConfig, batch_norm, conv, per_channel, relu, rescale
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,10 +96,10 @@ def build(
 def _stem(spec: ResNetSpec, image: keras.KerasTensor, norm: NormConfig) -> keras.KerasTensor:
     if spec.stem == "7x7":
         offset = [-mean for mean in per_channel(_MEAN_RGB, image.shape[-1])]
-        x = keras.layers.Rescaling(1.0, offset=offset, name="backbone_rescale")(image)
+        x = rescale(image, 1.0, offset=offset)
         convs = [("conv1", 7, spec.width, 2)]
     else:
-        x = keras.layers.Rescaling(2 / 255, offset=-1.0, name="backbone_rescale")(image)
+        x = rescale(image, 2 / 255, offset=-1.0)
         convs = [
             ("conv1_1", 3, spec.width, 2),
             ("conv1_2", 3, spec.width, 1),

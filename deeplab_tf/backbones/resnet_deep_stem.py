@@ -11,7 +11,7 @@ import dataclasses
 import keras
 
 from deeplab_tf.backbones.features import Features, StrideToRate
-from deeplab_tf.layers import NormConfig, batch_norm, conv, per_channel, relu
+from deeplab_tf.layers import NormConfig, batch_norm, conv, per_channel, relu, rescale
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,11 +79,11 @@ def build(
 def _stem(spec, image, norm):
     stddevs = per_channel(_STDDEV, image.shape[-1])
     means = per_channel(_MEAN, image.shape[-1])
-    x = keras.layers.Rescaling(
+    x = rescale(
+        image,
         [1 / (255 * stddev) for stddev in stddevs],
         offset=[-mean / stddev for mean, stddev in zip(means, stddevs, strict=True)],
-        name="backbone_rescale",
-    )(image)
+    )
     for i, (filters, stride) in enumerate(
         ((spec.width, 2), (spec.width, 1), (2 * spec.width, 1)), start=1
     ):

@@ -8,7 +8,15 @@ from typing import Literal
 import keras
 
 from deeplab_tf.backbones.features import Features, StrideToRate
-from deeplab_tf.layers import NormConfig, batch_norm, conv, depthwise_conv, relu, truncated_normal
+from deeplab_tf.layers import (
+    NormConfig,
+    batch_norm,
+    conv,
+    depthwise_conv,
+    relu,
+    rescale,
+    truncated_normal,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +83,7 @@ def build(
       ValueError: the output stride is none of 8, 16, 32.
     """
     strides = StrideToRate(output_stride, stride=2)
-    x = keras.layers.Rescaling(2 / 255, offset=-1.0, name="backbone_rescale")(image)
+    x = rescale(image, 2 / 255, offset=-1.0)
     for i, channels in enumerate(spec.root, start=1):
         name = f"backbone_entry_conv{i}"
         x = conv(x, channels, 3, stride=2 if i == 1 else 1, symmetric=True,

@@ -105,3 +105,8 @@ def label_from_bytes(encoded: bytes) -> np.ndarray:
             " Convert colors to indices first."
         )
     return label.astype(np.int32)
+
+
+def label_everywhere(image: tf.Tensor, class_index: tf.Tensor) -> tf.Tensor:
+    """The label of an image [H, W, 3] with one class; int32 [H, W]."""
+    return tf.fill(tf.shape(image)[:2], tf.cast(class_index, tf.int32))

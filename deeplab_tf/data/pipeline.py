@@ -149,33 +149,34 @@ def distributed_batches(
     start_step: int,
     on_bad_example: Literal["fail", "skip"],
     skipped: set[int],
-) -> Iterator[Mapping[str, tf.Tensor]]:
-    """The global batches of `train_batches`, each split over workers and replicas.
+    parts: int = 1,
+) -> Iterator[list[Mapping[str, tf.Tensor]]]:
+    """The global batches of `train_batches`, each in `parts` that are split over the replicas.
 
     Raises:
       ValueError: examples cannot be read; the message names them.
     """
-    # Each worker makes its own part: sharded by TensorFlow, the order would be different.
-    parts = strategy.distribute_datasets_from_function(
+    # Each worker makes its own share: sharded by TensorFlow, the order would be different.
+    shares = strategy.distribute_datasets_from_function(
         lambda part: train_batches(
             source,
             augment,
-            batch_size=batch_size,
+            batch_size=batch_size // parts,
             ignore_label=ignore_label,
             num_classes=num_classes,
             seed=seed,
-            start_step=start_step,
+            start_step=start_step * parts,
             on_bad_example=on_bad_example,
             part=part,
             skipped=skipped,
         ),
         _input_options(strategy),
     )
-    iterator = iter(parts)
+    iterator = iter(shares)
     step = start_step
     while True:
         try:
-            batch = next(iterator)
+            batch = [next(iterator) for _ in range(parts)]
         except tf.errors.OpError as error:
             message = explain_failure(
                 source,

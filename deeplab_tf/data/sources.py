@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplab_tf.data.decoding import decode_image
+from deeplab_tf.data.decoding import decode_image, label_everywhere
 from deeplab_tf.recipe.dataset_spec import ExampleSource
 from deeplab_tf.recipe.lazy import tf, tfds
 
@@ -74,7 +74,9 @@ class RecordSource:
         record = self._record(int(index))
         values = record[self._image], record[self._label], self._name_of(int(index), record)
         # Arrays of objects: numpy's own byte strings lose zeros at their end.
-        return tuple(np.array(value, object) for value in values)
+        return tuple(
+            np.array(value, object) if isinstance(value, bytes) else value for value in values
+        )
 
     def _name_of(self, index: int, record: Mapping[str, Any]) -> bytes:
         return record[self._name] if self._name else self._number(index).encode()
@@ -94,6 +96,20 @@ class RecordSource:
                 f" ({error}). Remove this directory and prepare the dataset again."
             ) from error
         return record
+
+
+class ClassRecordSource(RecordSource):
+    """A `RecordSource` whose label feature is the number of the image's class."""
+
+    def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See ExampleSource.read; the label has the class at every pixel."""
+        image, class_index, name = tf.numpy_function(
+            self._encoded, [index], [tf.string, tf.int64, tf.string], stateful=False
+        )
+        for value in (image, class_index, name):
+            value.set_shape([])
+        image = decode_image(image)
+        return {"image": image, "label": label_everywhere(image, class_index), "name": name}
 
 
 class JoinedSource:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 
 import keras
 import tensorflow as tf
@@ -59,15 +60,7 @@ def evaluate(
     cardinality = int(examples.cardinality())
     total = cardinality if cardinality >= 0 else None
     done = 0
-    iterator = iter(examples)
-    while True:
-        try:
-            example = next(iterator)
-        except StopIteration:
-            break
-        except tf.errors.OpError as error:
-            what = f"example {done + 1}" if name_of is None else name_of(done)
-            raise ValueError(f"{what} cannot be read: {first_line(error)}") from error
+    for example in each_example(examples, name_of):
         try:
             confusion.update(example["label"], predictor.label_map(example["image"]))
         except ValueError as error:
@@ -85,3 +78,23 @@ def evaluate(
     return EvalResult(
         spec=spec, options=options, predict=predict, matrix=confusion.matrix, num_examples=done
     )
+
+
+def each_example(
+    examples: tf.data.Dataset, name_of: Callable[[int], str] | None
+) -> Iterator[Mapping[str, tf.Tensor]]:
+    """The elements of a dataset, one for each example of a split.
+
+    Raises:
+      ValueError: an example cannot be read; the message names it.
+    """
+    iterator = iter(examples)
+    for index in itertools.count():
+        try:
+            example = next(iterator)
+        except StopIteration:
+            return
+        except tf.errors.OpError as error:
+            what = f"example {index + 1}" if name_of is None else name_of(index)
+            raise ValueError(f"{what} cannot be read: {first_line(error)}") from error
+        yield example

@@ -1,13 +1,13 @@
 """Scores of label maps against labels, as functions of a confusion matrix.
 
 A new metric is a function and a row in one of the two tables. It then appears in the printed
-table, in evaluation.json, in metrics.csv and in the training curve.
+table, in evaluation.json and in metrics.csv; that of a row of METRICS in the training curve too.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -71,16 +71,25 @@ def _integers(values: Any, what: str) -> np.ndarray:
     return values
 
 
-def check_options(options: Eval, num_classes: int) -> None:
+def check_options(
+    options: Eval, num_classes: int, metrics: Mapping[str, Metric] | None = None
+) -> None:
     """Checks that the metrics can be computed with these options.
 
     Args:
       options: of the metrics.
       num_classes: K, background counted, void not.
+      metrics: the metrics that are computed; None: `METRICS`.
 
     Raises:
-      ValueError: an excluded class is not one of 0..K-1, or all classes are excluded.
+      ValueError: an excluded class is not one of 0..K-1, all classes are excluded, or the best
+        metric is not one of `metrics`.
     """
+    known = METRICS if metrics is None else metrics
+    if options.best_metric not in known:
+        raise ValueError(
+            f"eval.best_metric must be one of {', '.join(known)}; got {options.best_metric!r}."
+        )
     excluded = set(options.excluded_classes)
     unknown = sorted(excluded - set(range(num_classes)))
     if unknown:

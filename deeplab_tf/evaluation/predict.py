@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-from deeplab_tf.recipe.lazy import tf
+from deeplab_tf.evaluation.metrics import METRICS, Metric, check_options
+from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import Options, option
+
+if TYPE_CHECKING:
+    from deeplab_tf.evaluation.report import EvalResult
+    from deeplab_tf.recipe.dataset_spec import DatasetSpec
+    from deeplab_tf.recipe.parts import Eval, Predictor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +37,31 @@ class ScaledPredict(Options):
         if not self.scales:
             raise ValueError("scales must be one or more numbers; got ().")
 
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Name -> metric, of the scores of `evaluate`."""
+        return METRICS
+
+    def check(self, spec: DatasetSpec, options: Eval) -> None:
+        """Checks that a dataset can be scored with these options; see `metrics.check_options`."""
+        check_options(options, spec.num_classes, self.metrics)
+
+    def evaluate(
+        self,
+        predictor: Predictor,
+        examples: tf.data.Dataset,
+        spec: DatasetSpec,
+        options: Eval,
+        *,
+        progress: Callable[[int, int | None], None] | None = None,
+        name_of: Callable[[int], str] | None = None,
+    ) -> EvalResult:
+        """Scores a predictor that these options made; see `evaluation.evaluate.evaluate`."""
+        from deeplab_tf.evaluation.evaluate import evaluate
+
+        result = evaluate(predictor, examples, spec, options, progress=progress, name_of=name_of)
+        return dataclasses.replace(result, predict=self)
+
 
 def checked_image(image: Any) -> tf.Tensor:
     """An image as a tensor.
@@ -52,3 +84,16 @@ def checked_image(image: Any) -> tf.Tensor:
         )
     check_values(image)
     return tf.cast(image, tf.float32)
+
+
+def check_classes_of_pixels(model: keras.Model) -> None:
+    """Checks that a model gives a class to each pixel.
+
+    Raises:
+      ValueError: it gives one to the whole image.
+    """
+    if len(model.output_shape) != 4:
+        raise ValueError(
+            "the network must give logits for each pixel, [N, H, W, K]; its output has the shape"
+            f" {model.output_shape}. One class per image is scored by --predict=classify."
+        )

@@ -42,6 +42,19 @@ class EvalResult:
         return {name: row.compute(self.matrix, self.options) for name, row in CLASS_METRICS.items()}
 
     @property
+    def all_scores(self) -> dict[str, float]:
+        """`scores`, and those of the classes under names like "iou/road".
+
+        TensorBoard shows names with the same beginning in one group.
+        """
+        of_classes = {
+            f"{metric}/{name}": float(value)
+            for metric, values in self.class_scores.items()
+            for name, value in zip(self.spec.class_names, values, strict=True)
+        }
+        return {**self.scores, **of_classes}
+
+    @property
     def absent_classes(self) -> tuple[int, ...]:
         """Classes in neither labels nor predictions."""
         occurrences = self.matrix.sum(axis=0) + self.matrix.sum(axis=1)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from deeplab_tf.evaluation.predict import ScaledPredict, checked_image
+from deeplab_tf.evaluation.predict import ScaledPredict, check_classes_of_pixels, checked_image
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import option
 
@@ -54,7 +54,11 @@ class Predictor:
           model: image [N, H, W, 3] RGB 0..255 -> logits [N, h, w, K], at the image's size or
             smaller.
           options: scales, flip and padding.
+
+        Raises:
+          ValueError: the model gives one class to the whole image.
         """
+        check_classes_of_pixels(model)
         # code: logits are resized from their own size to the image's, not by way of the scaled
         # image's size
         network = _without_last_resize(model)

@@ -9,10 +9,12 @@ from deeplab_tf.layers.blocks import (
     depthwise_conv,
     per_channel,
     relu,
+    rescale,
     separable_conv_bn_relu,
     truncated_normal,
 )
-from deeplab_tf.layers.normalization import BatchNorm, full_precision
+from deeplab_tf.layers.normalization import BatchNorm
+from deeplab_tf.layers.precision import full_precision, layers_compute_in
 from deeplab_tf.layers.resize import ResizeLike
 from deeplab_tf.layers.segmentation_model import SegmentationModel
 
@@ -27,8 +29,10 @@ __all__ = [
     "conv_bn_relu",
     "depthwise_conv",
     "full_precision",
+    "layers_compute_in",
     "per_channel",
     "relu",
+    "rescale",
     "separable_conv_bn_relu",
     "truncated_normal",
 ]

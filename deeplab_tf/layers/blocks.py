@@ -12,7 +12,8 @@ import keras
 
 from deeplab_tf.layers.atrous import AtrousConv2D, AtrousDepthwiseConv2D
 from deeplab_tf.layers.names import BATCH_NORM_SUFFIX
-from deeplab_tf.layers.normalization import BatchNorm, full_precision
+from deeplab_tf.layers.normalization import BatchNorm
+from deeplab_tf.layers.precision import full_precision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class NormConfig:
 
     momentum: float
     epsilon: float
-    use_batch_statistics: bool = True  # in training; see normalization.BatchNorm
+    statistics: str = "synchronized"  # in training; see normalization.BatchNorm
 
 
 def truncated_normal(stddev: float) -> keras.initializers.Initializer:
@@ -39,12 +40,24 @@ def per_channel(rgb: tuple[float, float, float], channels: int) -> list[float]:
     return [*rgb, *[mean] * (channels - 3)] if channels >= 3 else [mean] * channels
 
 
+def rescale(
+    image: keras.KerasTensor, scale: float | list[float], *, offset: float | list[float] = 0.0
+) -> keras.KerasTensor:
+    """Normalizes images [N, H, W, C], RGB 0..255, for the backbone: image * scale + offset.
+
+    In float32 under half precision too: bfloat16 has no values between the integers 128 to 255.
+    """
+    return keras.layers.Rescaling(
+        scale, offset=offset, dtype=full_precision(), name="backbone_rescale"
+    )(image)
+
+
 def batch_norm(x: keras.KerasTensor, norm: NormConfig, name: str) -> keras.KerasTensor:
     """Batch normalization of [N, h, w, C]; `name` is the layer's."""
     return BatchNorm(
         momentum=norm.momentum,
         epsilon=norm.epsilon,
-        use_batch_statistics=norm.use_batch_statistics,
+        statistics=norm.statistics,
         name=name,
     )(x)
 

@@ -12,7 +12,9 @@ from deeplab_tf.recipe.dataset_spec import Color
 from deeplab_tf.recipe.files import write_bytes
 
 VOID_COLOR: Color = (224, 224, 224)
+_STRIP_SIDE = 480  # ours: longer side of each picture of a strip, in pixels
 _SEPARATOR = 4  # pixels between the pictures of a strip
+_TITLES = ("image", "label", "prediction")  # of the pictures of a strip
 
 
 def colorize(
@@ -79,8 +81,9 @@ def strip(
     label_map: np.ndarray,
     palette: Sequence[Color],
     ignore_label: int | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Image, label and prediction side by side.
+    """Image, label and prediction side by side, below their titles.
 
     Args:
       image: uint8 [H, W, 3] RGB.
@@ -88,19 +91,36 @@ def strip(
       label_map: int [H, W].
       palette: one color per class, RGB 0..255.
       ignore_label: value of void; None: there is none.
+      class_names: one per color, for a legend of what the label and the prediction show; None: no
+        legend.
 
     Returns:
-      uint8 [H, 3 W + 8, 3].
+      uint8 [h, w, 3]; the longer side of each of the three is 480 pixels, whatever the image's.
 
     Raises:
       ValueError: sizes differ, or a value is neither a class nor void.
     """
-    image = np.asarray(image, np.uint8)
-    _check_size(image, np.asarray(label))
-    _check_size(image, np.asarray(label_map))
-    separator = np.full((image.shape[0], _SEPARATOR, 3), 255, np.uint8)
-    painted = colorize(label, palette, ignore_label), colorize(label_map, palette, ignore_label)
-    return np.concatenate([image, separator, painted[0], separator, painted[1]], axis=1)
+    image, label, label_map = np.asarray(image, np.uint8), np.asarray(label), np.asarray(label_map)
+    _check_size(image, label)
+    _check_size(image, label_map)
+    painted = (colorize(values, palette, ignore_label) for values in (label, label_map))
+    scale = _STRIP_SIDE / max(label.shape)
+    height, width = (max(1, round(scale * side)) for side in label.shape)
+    # Interpolation would mix the colors of classes.
+    filters = (Image.Resampling.BOX, Image.Resampling.NEAREST, Image.Resampling.NEAREST)
+    font, header = ImageFont.load_default(size=14), 22
+    strip = Image.new("RGB", (3 * width + 2 * _SEPARATOR, header + height), "white")
+    for i, picture in enumerate((image, *painted)):
+        left = i * (width + _SEPARATOR)
+        strip.paste(Image.fromarray(picture).resize((width, height), filters[i]), (left, header))
+        ImageDraw.Draw(strip).text((left, header / 2), _TITLES[i], "black", font, anchor="lm")
+    if class_names is None:
+        return np.asarray(strip)
+    values = np.union1d(label, label_map)
+    shown = [(class_names[c], palette[c]) for c in values if c != ignore_label]
+    if ignore_label in values:
+        shown.append(("void", VOID_COLOR))
+    return _side_by_side(np.asarray(strip), legend(*zip(*shown, strict=True)))
 
 
 def legend(class_names: Sequence[str], palette: Sequence[Color]) -> np.ndarray:
@@ -167,6 +187,14 @@ def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _side_by_side(*pictures: np.ndarray) -> np.ndarray:
+    """Joins uint8 [H, W, 3] pictures, with white below those that are less high."""
+    height = max(len(picture) for picture in pictures)
+    pads = [((0, height - len(picture)), (0, 0), (0, 0)) for picture in pictures]
+    padded = [np.pad(p, pad, constant_values=255) for p, pad in zip(pictures, pads, strict=True)]
+    return np.concatenate(padded, axis=1)
 
 
 def _boundary(label_map: np.ndarray) -> np.ndarray:

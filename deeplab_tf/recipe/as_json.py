@@ -13,7 +13,7 @@ from deeplab_tf.recipe.flags import LISTS, Parts
 from deeplab_tf.recipe.options import Options, is_number, lookup
 from deeplab_tf.recipe.parts import Recipe
 
-VERSION = 1  # of the file's form. An option that is added has a default, and needs no new one.
+VERSION = 2  # of the file's form. An option that is added has a default, and needs no new one.
 
 
 def to_json(recipe: Recipe) -> str:

@@ -18,16 +18,22 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
-    from deeplab_tf.recipe.dataset_spec import OpenDataset
+    from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset
 
 # (label int32 [N, H, W], an output of the network) -> (sum of the losses, number of terms)
 LossFn = Callable[["tf.Tensor", "tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]
 
 
 class ModelConfig(Protocol):
-    """A network."""
+    """A network.
+
+    Attributes:
+      batch_norm: whose statistics training normalizes with: of the global batch, of each replica's
+        part, or the moving ones.
+    """
 
     kind: ClassVar[str]
+    batch_norm: Literal["synchronized", "per_replica", "frozen"]
 
     def build(
         self,
@@ -77,12 +83,12 @@ class BuiltOptimizer(Protocol):
         """The variables that a checkpoint holds, in a fixed order."""
         ...
 
-    def with_decay(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """The gradients of the loss with those of the L2 term, where weight decay is one."""
+    def prepared(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """(Gradients of the loss, with those of the L2 term and clipped; their norm before)."""
         ...
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
-        """One update by gradients as from `with_decay`, summed over replicas before."""
+        """One update by gradients as from `prepared`."""
         ...
 
 
@@ -135,6 +141,10 @@ class Loss(Protocol):
         """Raises ValueError if the loss does not fit this number of classes."""
         ...
 
+    def with_class_weights(self, find: Callable[[], tuple[float, ...]]) -> Loss:
+        """The loss as it is trained with; `find` counts the classes in the training split."""
+        ...
+
 
 class Predictor(Protocol):
     """Makes label maps of single images of any size.
@@ -150,10 +160,45 @@ class Predictor(Protocol):
         ...
 
 
+class Metric(Protocol):
+    """A score.
+
+    Attributes:
+      title: its name in print.
+    """
+
+    title: str
+
+
+class Result(Protocol):
+    """What an evaluation found.
+
+    Attributes:
+      scores: name -> fraction, of the kind's `metrics`; NaN where there is no score.
+      all_scores: these and those of each class, as "<metric>/<class name>".
+    """
+
+    scores: Mapping[str, float]
+    all_scores: Mapping[str, float]
+
+    def text(self) -> str:
+        """A table to print."""
+        ...
+
+    def to_json(self) -> str:
+        """All of it as indented JSON."""
+        ...
+
+
 class Predict(Protocol):
     """How a network's logits become a label map."""
 
     kind: ClassVar[str]
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Name -> metric, of the scores of `evaluate`."""
+        ...
 
     @property
     def output_stride(self) -> int | None:
@@ -162,6 +207,23 @@ class Predict(Protocol):
 
     def predictor(self, model: keras.Model) -> Predictor:
         """A predictor that reads the model's weights at each image."""
+        ...
+
+    def check(self, spec: DatasetSpec, options: Eval) -> None:
+        """Raises ValueError if a dataset cannot be scored in this way with these options."""
+        ...
+
+    def evaluate(
+        self,
+        predictor: Predictor,
+        examples: tf.data.Dataset,
+        spec: DatasetSpec,
+        options: Eval,
+        *,
+        progress: Callable[[int, int | None], None] | None = None,
+        name_of: Callable[[int], str] | None = None,
+    ) -> Result:
+        """Scores a predictor of this kind; see `evaluation.evaluate.evaluate`."""
         ...
 
     def export_model(self, model: keras.Model) -> keras.Model:
@@ -197,6 +259,48 @@ class Train(Options):
         "devices to train on, e.g. GPU:0,GPU:1; default: every GPU, else the CPU",
         may_change=True,
     )
+    strategy: Literal["auto", "mirrored", "multi_worker", "one_device"] = option(
+        "auto",
+        "how devices share a batch; auto: multi_worker where TF_CONFIG is set, else mirrored",
+        may_change=True,
+    )
+    accumulation_steps: int = option(
+        1,
+        "parts of a batch that are processed one after another, to save memory; batch"
+        " normalization sees one part at a time",
+        minimum=1,
+    )
+    scale_lr: bool = option(False, "multiply the learning rate by batch_size / 16 (FastFCN's code)")
+    ema_decay: float | None = option(
+        None,
+        "score a moving average of the weights, with this decay, and keep the best of these; none:"
+        " the weights themselves",
+        above=0,
+        below=1,
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = option(
+        "float32", "type of the network's layers; weights, logits and statistics are float32"
+    )
+    remat: bool = option(
+        False,
+        "save memory: compute parts of the backbone again in the backward pass",
+        may_change=True,
+    )
+    jit_compile: bool = option(
+        False, "compile the training step with XLA; on one GPU only", may_change=True
+    )
+    recover: bool = option(
+        False,
+        "after ten steps in a row without a finite gradient, return to the last checkpoint and"
+        " take the examples in another order; false: stop",
+        may_change=True,
+    )
+    patience: int | None = option(
+        None,
+        "stop after this many evaluations without a better score; none: train to the end",
+        minimum=1,
+        may_change=True,
+    )
     # ours: this and the three after it
     log_every: int = option(20, "steps between two rows of metrics.csv", minimum=1, may_change=True)
     save_every: int = option(500, "steps between two checkpoints", minimum=1, may_change=True)
@@ -219,6 +323,11 @@ class Train(Options):
             changes = {"steps": None, "epochs": None, **changes}
         return super().replace(**changes)
 
+    @property
+    def learning_rate_factor(self) -> float:
+        """What the schedule's rate is multiplied by."""
+        return self.batch_size / 16 if self.scale_lr else 1.0  # code: FastFCN's
+
     def total_steps(self, num_examples: int) -> int:
         """Optimizer steps of the whole training; the only place that turns epochs into steps."""
         if self.steps is not None:
@@ -231,6 +340,7 @@ class Eval(Options):
     """What is scored, and which classes count."""
 
     split: str = option("val", "split to evaluate", may_change=True)
+    best_metric: str = option("mean_iou", "score that decides which weights are the best")
     excluded_classes: tuple[int, ...] = option(
         (), "classes left out of the mean IoU", minimum=0, may_change=True
     )

@@ -84,7 +84,7 @@ _HEADS = {
 
 
 def upgraded(text: str) -> str:
-    """The text of a recipe.json with flat fields as one with parts; any other text as it is."""
+    """The text of a recipe.json with flat fields as one of version 1; any other text as it is."""
     try:
         tree = json.loads(text)
         if not isinstance(tree, dict) or "version" in tree or "data" not in tree:

@@ -1,7 +1,7 @@
 """Checkpoints of a training run.
 
 workdir/checkpoints/     the last few states, from which the same command resumes
-workdir/best/            the weights with the best mean IoU so far
+workdir/best/            the weights with the best score so far
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tensorflow as tf
 from deeplab_tf.recipe.files import json_object, write_text
 from deeplab_tf.recipe.options import is_number, is_of
 from deeplab_tf.recipe.parts import BuiltOptimizer
+from deeplab_tf.training.state import RunState
 from deeplab_tf.weights import weights_by_name
 
 
@@ -33,22 +34,28 @@ class Checkpointer:
         workdir: str,
         model: keras.Model,
         optimizer: BuiltOptimizer | None = None,
+        state: RunState | None = None,
+        *,
         max_to_keep: int = 5,
+        best_metric: str = "mean_iou",
     ):
         """Nothing is written or read yet.
 
         Args:
           workdir: of the run.
           model: its weights and random states are saved.
-          optimizer: saved too, if given; leave it out to read weights alone.
+          optimizer: saved too, if given; leave it out, and the state, to read weights alone.
+          state: of the run. If it has a moving average, that is what `save_best` saves.
           max_to_keep: checkpoints kept in `checkpoints/`.
+          best_metric: the score that `save_best` compares.
         """
         self.directory = os.path.join(workdir, "checkpoints")
         self._best_directory = os.path.join(workdir, "best")
         self._best_path = os.path.join(self._best_directory, "best.json")
-        self._max_to_keep = max_to_keep
+        self._max_to_keep, self._metric = max_to_keep, best_metric
         # By name: the order of layers depends on the output stride and on auxiliary outputs.
         weights = weights_by_name(model)
+        average = state.average if state is not None else None
         parts = {"model": weights}
         if optimizer is not None:
             parts["optimizer_slots"] = optimizer.slots
@@ -56,8 +63,12 @@ class Checkpointer:
             # seed, a resumed run would be another run.
             generators = (getattr(layer, "seed_generator", None) for layer in model.layers)
             parts["random_states"] = [g.state.value for g in generators if g is not None]
+        self._without_state = tf.train.Checkpoint(**parts)  # as versions before 0.3 wrote it
+        if state is not None:
+            parts["state"] = state.checkpointed()
         self._checkpoint = tf.train.Checkpoint(**parts)
-        self._weights = tf.train.Checkpoint(model=weights)
+        self._weights = tf.train.Checkpoint(model=average.variables if average else weights)
+        self._average = tf.train.Checkpoint(state={"average": weights})
         self._complete = optimizer is not None
 
     def save(self, step: int) -> str:
@@ -68,15 +79,19 @@ class Checkpointer:
         """
         return _save(self._checkpoint, self.directory, step, self._max_to_keep)
 
-    def restore(self, step: int | None = None) -> int:
+    def restore(self, step: int | None = None, *, average: bool = False) -> int:
         """Restores the checkpoint of `step`, or the last one.
+
+        Args:
+          step: None: the last one's.
+          average: read the moving average of the weights into the model, and nothing else.
 
         Returns:
           Its step; 0 if there is no checkpoint at all.
 
         Raises:
           FileNotFoundError: there are checkpoints but none of this step.
-          ValueError: the checkpoint is damaged or of another model.
+          ValueError: the checkpoint is damaged, of another model, or has no moving average.
         """
         if step is None:
             step = self.last_step()
@@ -88,30 +103,37 @@ class Checkpointer:
             raise FileNotFoundError(
                 f"no checkpoint of step {step} in {self.directory}; there: {known}."
             )
-        self._read(self._checkpoint, path, all_of_it=self._complete)
+        if average:
+            if not _has(path, "state/average/"):
+                raise ValueError(
+                    f"checkpoint {path} has no moving average of the weights; it must come from a"
+                    " run with --train.ema_decay."
+                )
+            self._read(self._average, path, all_of_it=False)
+        elif _has(path, "state/"):
+            self._read(self._checkpoint, path, all_of_it=self._complete)
+        else:
+            self._read(self._without_state, path, all_of_it=self._complete)
         return step
 
     def last_step(self) -> int:
         """Step of the last checkpoint, 0 if there is none."""
         return max(_steps(self.directory), default=0)
 
-    def save_best(self, step: int, mean_iou: float) -> bool:
-        """Saves the weights alone if `mean_iou` is the highest so far; returns whether it is.
+    def save_best(self, step: int, score: float) -> bool:
+        """Saves the weights alone if the score is the highest so far; returns whether it is.
 
         Raises:
           OSError: it could not be written. The earlier best is intact.
         """
-        if not mean_iou > self.best()[1]:  # NaN neither
+        if not score > self.best()[1]:  # NaN neither
             return False
         _save(self._weights, self._best_directory, step, max_to_keep=1)
-        write_text(
-            self._best_path,
-            json.dumps({"step": step, "mean_iou": mean_iou}) + "\n",
-        )
+        write_text(self._best_path, json.dumps({"step": step, self._metric: score}) + "\n")
         return True
 
     def best(self) -> tuple[int, float]:
-        """(step, mean IoU) of the best weights; (0, -1) if none were saved.
+        """(step, score) of the best weights; (0, -1) if none were saved.
 
         Raises:
           ValueError: best.json is damaged.
@@ -121,15 +143,15 @@ class Checkpointer:
         try:
             with open(self._best_path, encoding="utf-8") as file:
                 record = json_object(file.read(), "the best")
-            step, mean_iou = record.get("step"), record.get("mean_iou")
-            if not (is_of(step, int) and is_number(mean_iou)):
-                raise ValueError(f"step and mean_iou must be numbers; got {step} and {mean_iou}")
+            step, score = record.get("step"), record.get(self._metric)
+            if not (is_of(step, int) and is_number(score)):
+                raise ValueError(f"step and {self._metric} must be numbers; got {step} and {score}")
         except ValueError as error:
             raise ValueError(
                 f"{self._best_path} is damaged ({error}); remove {self._best_directory}. The next"
                 " evaluation writes it again."
             ) from error
-        return step, mean_iou
+        return step, score
 
     def restore_best(self) -> int:
         """Restores the best weights; returns their step, 0 if none were saved.
@@ -157,11 +179,23 @@ class Checkpointer:
             else:
                 status.expect_partial()
         except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
-            raise ValueError(
-                f"checkpoint {path} does not fit this model or is damaged:"
-                f" {str(error).splitlines()[0][:300]}. It must come from the recipe.json beside it;"
-                " another checkpoint of the run may be intact."
-            ) from error
+            raise _unreadable(path, error) from error
+
+
+def _has(path: str, prefix: str) -> bool:
+    """Whether names in a checkpoint begin with `prefix`."""
+    try:
+        return any(name.startswith(prefix) for name, _ in tf.train.list_variables(path))
+    except (ValueError, tf.errors.OpError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"checkpoint {path} does not fit this model or is damaged:"
+        f" {str(error).splitlines()[0][:300]}. It must come from the recipe.json beside it; another"
+        " checkpoint of the run may be intact."
+    )
 
 
 def _steps(directory: str) -> list[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -40,11 +41,19 @@ def start_from(
         print_fn(f"restored {len(unfolded)} folded batch normalizations from the first batch")
 
 
-def outside_strategy(config: ModelConfig, spec: DatasetSpec, trained: keras.Model) -> keras.Model:
-    """A copy of a trained network that lives outside the strategy, without auxiliary outputs."""
+def outside_strategy(config: ModelConfig, spec: DatasetSpec) -> keras.Model:
+    """A network that lives outside the strategy, without auxiliary outputs, in float32."""
     model = config.build(spec.num_classes)
     model.dataset_spec = spec
-    needed = weights_by_name(model).keys()
-    arrays = {name: w.numpy() for name, w in weights_by_name(trained).items() if name in needed}
-    fit_weights(model, arrays)
     return model
+
+
+def copy_weights(source: Mapping[str, Any], model: keras.Model) -> None:
+    """Copies weights into a network that has the same ones, or some of them.
+
+    Args:
+      source: name -> variable.
+      model: to fill.
+    """
+    arrays = {name: source[name].numpy() for name in weights_by_name(model)}
+    fit_weights(model, arrays)

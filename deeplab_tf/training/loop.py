@@ -1,31 +1,36 @@
-"""The training loop of both architectures."""
+"""The training loop of all networks."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from deeplab_tf.data import pipeline
 from deeplab_tf.data.check import check_dataset
-from deeplab_tf.evaluation.evaluate import evaluate
-from deeplab_tf.evaluation.metrics import METRICS, check_options
+from deeplab_tf.layers import layers_compute_in
 from deeplab_tf.layers.names import LOGITS
-from deeplab_tf.pictures import visualization
-from deeplab_tf.recipe.dataset_spec import OpenDataset
-from deeplab_tf.recipe.parts import Predictor, Recipe
+from deeplab_tf.recipe import as_json
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource, OpenDataset
+from deeplab_tf.recipe.messages import shortened
+from deeplab_tf.recipe.parts import BuiltOptimizer, Predictor, Recipe
+from deeplab_tf.training import strategy as strategies
 from deeplab_tf.training.checkpoints import Checkpointer, has_checkpoints
-from deeplab_tf.training.initial_weights import outside_strategy, start_from
-from deeplab_tf.training.progress import Progress
-from deeplab_tf.training.run_log import RunLog
-from deeplab_tf.training.step import train_step
-from deeplab_tf.training.strategy import check_batch_size, make_strategy
+from deeplab_tf.training.class_weights import class_weights
+from deeplab_tf.training.initial_weights import copy_weights, outside_strategy, start_from
+from deeplab_tf.training.remat import rematerialized
+from deeplab_tf.training.reports import Reports
+from deeplab_tf.training.state import RunState
+from deeplab_tf.training.step import compiled_step
 from deeplab_tf.training.workdir import check_recipe, save_recipe, save_spec
+from deeplab_tf.weights import weights_by_name
 
-_PICTURES = 3  # ours: validation examples drawn at each evaluation
+_MOST_SKIPPED = 10  # ours: steps in a row without a finite gradient
+_MOST_RECOVERIES = 3  # ours
 
 
 def train(
@@ -40,12 +45,15 @@ def train(
 ) -> keras.Model:
     """Trains a recipe; called again with the same workdir, it resumes.
 
+    Over several machines, each calls it with the same arguments. The first one, the chief, writes
+    the workdir; all of them read it.
+
     Args:
       recipe: what to train.
       workdir: where results go; see checkpoints.py, workdir.py and run_log.py.
       data_dir: where prepared datasets are; None: TFDS' default place.
       init_model: start from its weights, wherever name and shape agree; the whole backbone must.
-      strategy: None: `make_strategy(recipe.train.devices)`.
+      strategy: None: `make_strategy(recipe.train.strategy, recipe.train.devices)`.
       check_data: read every example before step 0 and refuse a dataset with faults.
       print_fn: prints each line of the report.
 
@@ -55,164 +63,332 @@ def train(
     Raises:
       ValueError: the recipe, the dataset, the workdir or a checkpoint does not fit; the message
         says which and what to do.
-      OSError: something could not be written. The last checkpoint is intact.
-      FloatingPointError: the loss became infinite or NaN. The last checkpoint is intact.
+      OSError: something could not be written, or another machine is gone. The last checkpoint is
+        intact.
+      FloatingPointError: ten steps in a row had no finite gradient. The last checkpoint is intact.
     """
     config = recipe.train
-    strategy = strategy or make_strategy(config.devices)
-    check_batch_size(config.batch_size, strategy)
+    strategy = strategy or strategies.make_strategy(config.strategy, config.devices)
+    strategies.check_batch_size(config.batch_size, strategy, config.accumulation_steps)
+    _check_jit_compile(recipe, strategy)
+    strategies.check_agreement(strategy, as_json.to_json(recipe), "recipe")
+    chief = strategies.is_chief(strategy)
 
-    # Dataset
     check_recipe(workdir, recipe)
-    dataset = recipe.dataset.open(data_dir)
-    spec, source = dataset.spec, dataset.source(config.split)
-    scored = recipe.eval.split in dataset.sources
-    if not scored and recipe.eval.split != "val":  # a dataset may have no 'val'
-        dataset.source(recipe.eval.split)  # raises, with the splits that it has
-    total_steps = config.total_steps(len(source))
-    pipeline.check_one_size(recipe.augment)
-    recipe.loss.check(spec.num_classes)
-    recipe.schedule.check(total_steps)
-    check_options(recipe.eval, spec.num_classes)
-
-    # Model and optimizer
+    dataset = _open_dataset(recipe, data_dir)
     keras.utils.set_random_seed(config.seed)
-    with strategy.scope():
-        model = recipe.model.build(spec.num_classes, auxiliary=True)
+    with strategy.scope(), layers_compute_in(config.precision):
+        model = recipe.model.build(dataset.spec.num_classes, auxiliary=True)
         optimizer = recipe.optimizer.build(model)
-    if check_data and not has_checkpoints(workdir):  # which takes long, so all else comes first
-        _check_data(recipe, dataset, print_fn)
+        state = RunState(
+            weights_by_name(model),
+            scale_loss=config.precision == "float16",
+            ema_decay=config.ema_decay,
+        )
+    run = _Run(
+        recipe=recipe,
+        workdir=workdir,
+        dataset=dataset,
+        strategy=strategy,
+        model=model,
+        optimizer=optimizer,
+        state=state,
+        checkpointer=Checkpointer(
+            workdir,
+            model,
+            optimizer,
+            state,
+            max_to_keep=config.max_to_keep,
+            best_metric=recipe.eval.best_metric,
+        ),
+        chief=chief,
+        print_fn=print_fn if chief else _print_nothing,
+    )
+    if chief:
+        if check_data and not has_checkpoints(workdir):  # which takes long, so all else comes first
+            _check_data(run)
+        save_recipe(workdir, recipe)
+        save_spec(workdir, run.spec)
+    step = _restore_or_initialize(run, init_model)
+    if step >= run.total_steps or (step and _is_patience_over(run, step)):
+        run.print_fn(f"{workdir} is complete: it is trained to step {step}")
+    else:
+        try:
+            _train_from(run, step)
+            strategies.wait_for_workers(strategy)
+        except tf.errors.OpError as error:
+            message = strategies.lost_worker(error)
+            if message is None:
+                raise
+            raise ConnectionError(message) from error
+    trained = outside_strategy(recipe.model, run.spec)
+    copy_weights(weights_by_name(model), trained)
+    return trained
 
-    # Initial weights or resume: 1. a checkpoint in the workdir  2. init_model  3. random weights
-    save_recipe(workdir, recipe)
-    save_spec(workdir, spec)
-    checkpointer = Checkpointer(workdir, model, optimizer, config.max_to_keep)
-    start_step = checkpointer.restore()
-    batch_options = {
-        "batch_size": config.batch_size,
-        "ignore_label": spec.ignore_label,
-        "num_classes": spec.num_classes,
-        "seed": config.seed,
-        "on_bad_example": config.on_bad_example,
-    }
-    if start_step:
-        print_fn(f"resuming at step {start_step} of {total_steps}")
-    elif init_model is not None:
-        first = next(iter(pipeline.train_batches(source, recipe.augment, **batch_options)))
-        start_from(init_model, model, first["image"].numpy(), print_fn)
-    if start_step >= total_steps:
-        print_fn(f"{workdir} is complete: it is trained to step {start_step}")
-        return outside_strategy(recipe.model, spec, model)
 
-    # Compiled step
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What the steps of one run share."""
+
+    recipe: Recipe
+    workdir: str
+    dataset: OpenDataset
+    strategy: tf.distribute.Strategy
+    model: keras.Model
+    optimizer: BuiltOptimizer
+    state: RunState
+    checkpointer: Checkpointer
+    chief: bool  # whether this process writes and prints
+    print_fn: Callable[[str], None]
+
+    @property
+    def spec(self) -> DatasetSpec:
+        return self.dataset.spec
+
+    @property
+    def source(self) -> ExampleSource:
+        """The examples to train on."""
+        return self.dataset.source(self.recipe.train.split)
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is a split to evaluate."""
+        return self.recipe.eval.split in self.dataset.sources
+
+    @property
+    def total_steps(self) -> int:
+        return self.recipe.train.total_steps(len(self.source))
+
+
+def _train_from(run: _Run, step: int) -> None:
+    """The loop, from `step` to the end."""
+    recipe, config = run.recipe, run.recipe.train
+    make_step = _compiled(run)
     learning_rate_at = functools.partial(
         recipe.schedule,
-        total_steps=total_steps,
-        steps_per_epoch=len(source) / config.batch_size,
+        total_steps=run.total_steps,
+        steps_per_epoch=len(run.source) / config.batch_size,
     )
+    skipped_examples: set[int] = set()
+    batches = _batches(run, step, skipped_examples)
+    up_to_date_predictor = _predictor_to_score(run)
+    reports = Reports(recipe, run.dataset, run.workdir, run.total_steps, run.print_fn)
+    if run.chief:
+        reports.start(step)
+        reports.announce(run.strategy.num_replicas_in_sync)
+    run.print_fn("compiling the first step")
 
-    @tf.function
-    def distributed_step(batch, step, learning_rate):
-        pixel_loss = functools.partial(recipe.loss, ignore_label=spec.ignore_label, step=step)
-        results = strategy.run(
-            train_step,
-            args=(model, optimizer, recipe.model.losses(pixel_loss), batch),
-            kwargs={
-                "learning_rate": learning_rate,
-                "loss_normalization": config.loss_normalization,
-            },
+    # Step, log every n, evaluate every k, save every m; stop without finite gradients
+    reported_examples = 0
+    late: Mapping[str, tf.Tensor] | None = None
+    finished = False
+    while not finished:
+        learning_rate = learning_rate_at(step) * config.learning_rate_factor
+        results = make_step(
+            next(batches), tf.constant(step), tf.constant(learning_rate, tf.float32)
         )
-        return tf.nest.map_structure(lambda r: strategy.experimental_local_results(r)[0], results)
+        step += 1
+        finished = step == run.total_steps
+        logging = step % config.log_every == 0 or finished
+        evaluating = run.scored and (step % config.eval_every == 0 or finished)
+        saving = step % config.save_every == 0 or finished
 
-    # Loop: step, log every n, stop on a non-finite loss, evaluate every k, save every m
-    skipped: set[int] = set()
-    batches = pipeline.distributed_batches(
-        strategy, source, recipe.augment, **batch_options, start_step=start_step, skipped=skipped
-    )
-    predictor = recipe.predict.predictor(keras.Model(model.input, model.output[LOGITS]))
-    log = RunLog(workdir, resume_step=start_step)
-    progress = Progress("training", total_steps, start=start_step)
-    print_fn(
-        f"training {recipe.model.kind} on {len(source)} examples of {spec.name}: {total_steps}"
-        f" steps of batch {config.batch_size} on {strategy.num_replicas_in_sync} replica(s)"
-    )
-    if not scored:
-        print_fn(f"nothing is scored: {spec.name} has no {recipe.eval.split!r} split")
-    print_fn("compiling the first step")
-    reported_skipped = 0
-    unchecked: tuple[int, dict[str, tf.Tensor]] | None = None
-    for step in range(start_step + 1, total_steps + 1):
-        learning_rate = learning_rate_at(step - 1)
-        results = distributed_step(
-            next(batches), tf.constant(step - 1), tf.constant(learning_rate, tf.float32)
-        )
-        # One step late, so that an accelerator never waits for this check.
-        if unchecked is not None:
-            _check_finite(*unchecked, checkpointer)
-        unchecked = (step, results)
-        last = step == total_steps
-        if step % config.log_every == 0 or last:
-            values = {name: float(value) for name, value in results.items()}
-            log.scalars(step, {**values, "learning_rate": learning_rate})
-            progress.update(step, {"loss": values["loss"], "rate": learning_rate})
-        evaluating = step % config.eval_every == 0 or last
-        saving = step % config.save_every == 0 or last
-        if evaluating or saving:
-            _check_finite(*unchecked, checkpointer)
-        if evaluating and scored:
-            progress.close()
-            scores = _evaluate(recipe, dataset, predictor, step, log)
-            best = checkpointer.save_best(step, scores["mean_iou"])
-            listed = ", ".join(f"{METRICS[n].title} {100 * v:.2f} %" for n, v in scores.items())
-            print_fn(
-                f"step {step}: {recipe.eval.split} {listed}" + (", the best so far" if best else "")
-            )
-        if saving:  # after the evaluation, so that a run that resumes here has its rows
-            checkpointer.save(step)
-            log.curve()
-            if len(skipped) > reported_skipped or (skipped and last):
-                reported_skipped = len(skipped)
-                print_fn(pipeline.skipped_text(source, skipped))
-    log.close()
-    return outside_strategy(recipe.model, spec, model)
+        # Else those of the step before, so that an accelerator never waits for this check.
+        known, late = (results if evaluating or saving else late), results
+        in_a_row = 0 if known is None else int(known["skipped_in_a_row"])
+        if in_a_row >= _MOST_SKIPPED:
+            step = _return_to_checkpoint(run, step)
+            batches = _batches(run, step, skipped_examples)
+            if run.chief:
+                reports.close()
+                reports.start(step)
+            late, finished = None, False
+            continue
+        if logging and run.chief:
+            reports.training(step, _to_log(results, learning_rate))
+        if evaluating:
+            if run.chief:
+                scores = reports.evaluation(step, up_to_date_predictor())
+                best = run.checkpointer.save_best(step, scores[recipe.eval.best_metric])
+                reports.scores(step, scores, best)
+            if _is_patience_over(run, step):
+                saving = finished = True
+                run.print_fn(f"stopping: no better score in {config.patience} evaluations")
+        # Weights before a recovery are kept: those of skipped steps may be about to diverge.
+        if saving and run.chief and (in_a_row == 0 or finished):
+            # After the evaluation, so that a run that resumes here has its rows.
+            run.checkpointer.save(step)
+            reports.curve()
+            if len(skipped_examples) > reported_examples or (skipped_examples and finished):
+                reported_examples = len(skipped_examples)
+                run.print_fn(pipeline.skipped_text(run.source, skipped_examples))
+    if run.chief:
+        reports.close()
 
 
-def _check_data(recipe: Recipe, dataset: OpenDataset, print_fn: Callable[[str], None]) -> None:
-    examples = sum(map(len, dataset.sources.values()))
-    print_fn(f"checking {examples} examples of {dataset.spec.name}")
-    report = check_dataset(dataset)
+def _open_dataset(recipe: Recipe, data_dir: str | None) -> OpenDataset:
+    """Opens the dataset and checks that the parts of the recipe fit it."""
+    dataset = recipe.dataset.open(data_dir)
+    source, num_classes = dataset.source(recipe.train.split), dataset.spec.num_classes
+    if recipe.eval.split not in dataset.sources and recipe.eval.split != "val":
+        dataset.source(recipe.eval.split)  # raises, with the splits that it has
+    pipeline.check_one_size(recipe.augment)
+    recipe.loss.check(num_classes)
+    recipe.schedule.check(recipe.train.total_steps(len(source)))
+    recipe.predict.check(dataset.spec, recipe.eval)
+    return dataset
+
+
+def _check_data(run: _Run) -> None:
+    examples = sum(map(len, run.dataset.sources.values()))
+    run.print_fn(f"checking {examples} examples of {run.spec.name}")
+    report = check_dataset(run.dataset)
     # With 'skip', faults in the training split are reported and do not stop the run.
-    skip = recipe.train.on_bad_example == "skip"
-    report.raise_if_bad(forgiven=recipe.train.split if skip else None)
-    print_fn(report.text())
+    skip = run.recipe.train.on_bad_example == "skip"
+    report.raise_if_bad(forgiven=run.recipe.train.split if skip else None)
+    run.print_fn(report.text())
 
 
-def _check_finite(step: int, results: Mapping[str, tf.Tensor], checkpointer: Checkpointer) -> None:
-    values = {name: float(value) for name, value in results.items()}
-    if all(map(math.isfinite, values.values())):
-        return
-    saved = checkpointer.last_step()
-    intact = f"checkpoint ckpt-{saved} is intact in" if saved else "no checkpoint was saved yet in"
-    raise FloatingPointError(
-        f"loss or gradient is not finite at step {step} ({values}); {intact}"
-        f" {checkpointer.directory}. Try a lower --schedule.base_lr."
+def _restore_or_initialize(run: _Run, init_model: keras.Model | None) -> int:
+    """Restores the last checkpoint, or else copies `init_model`; returns the step."""
+    step = run.checkpointer.restore()
+    strategies.check_agreement(run.strategy, str(step), "last checkpoint")
+    if step:
+        run.print_fn(f"resuming at step {step} of {run.total_steps}")
+    elif init_model is not None:
+        first = next(iter(pipeline.train_batches(run.source, run.recipe.augment, **_order(run))))
+        start_from(init_model, run.model, first["image"].numpy(), run.print_fn)
+        if run.state.average is not None:
+            run.state.average.restart()
+    return step
+
+
+def _order(run: _Run) -> dict[str, Any]:
+    """What determines the batches: arguments of `pipeline.train_batches`."""
+    config = run.recipe.train
+    return {
+        "batch_size": config.batch_size,
+        "ignore_label": run.spec.ignore_label,
+        "num_classes": run.spec.num_classes,
+        "seed": config.seed + int(run.state.recoveries.numpy()),  # another order after each one
+        "on_bad_example": config.on_bad_example,
+    }
+
+
+def _batches(run: _Run, step: int, skipped: set[int]) -> Iterator[list[Any]]:
+    """The batches from `step` on, each in parts, which are split over the replicas."""
+    return pipeline.distributed_batches(
+        run.strategy,
+        run.source,
+        run.recipe.augment,
+        **_order(run),
+        start_step=step,
+        skipped=skipped,
+        parts=run.recipe.train.accumulation_steps,
     )
 
 
-def _evaluate(
-    recipe: Recipe, dataset: OpenDataset, predictor: Predictor, step: int, log: RunLog
-) -> Mapping[str, float]:
-    """Scores the weights of this step and draws some of their predictions."""
-    spec, split = dataset.spec, recipe.eval.split
-    examples = pipeline.eval_examples(dataset.source(split))
-    bar = Progress(f"evaluating {split}", len(dataset.source(split)))
-    scores = evaluate(
-        predictor, examples, spec, recipe.eval, progress=lambda done, _: bar.update(done)
-    ).scores
-    log.scalars(step, {f"{split}_{name}": value for name, value in scores.items()})
-    for i, example in enumerate(examples.take(_PICTURES)):
-        image, label = example["image"].numpy(), example["label"].numpy()
-        label_map = predictor.label_map(image).numpy()
-        strip = visualization.strip(image, label, label_map, spec.palette, spec.ignore_label)
-        log.picture(step, f"{split}-{i}", strip)
-    return scores
+def _compiled(run: _Run) -> Callable[..., dict[str, tf.Tensor]]:
+    """The optimizer step; see `compiled_step`."""
+    config = run.recipe.train
+    pixel_loss = run.recipe.loss.with_class_weights(
+        lambda: class_weights(
+            run.workdir,
+            run.source,
+            run.spec,
+            on_bad_example=config.on_bad_example,
+            save=run.chief,
+        )
+    )
+    return compiled_step(
+        run.strategy,
+        run.model,
+        run.optimizer,
+        run.state,
+        lambda step: run.recipe.model.losses(
+            functools.partial(pixel_loss, ignore_label=run.spec.ignore_label, step=step)
+        ),
+        parts=config.accumulation_steps,
+        loss_normalization=config.loss_normalization,
+        forward=rematerialized(run.model) if config.remat else None,
+        jit_compile=config.jit_compile,
+    )
+
+
+def _predictor_to_score(run: _Run) -> Callable[[], Predictor]:
+    """A function that returns a predictor with the weights as they are, or their average."""
+    predict, average = run.recipe.predict, run.state.average
+    if average is None and run.recipe.train.precision == "float32":
+        predictor = predict.predictor(keras.Model(run.model.input, run.model.output[LOGITS]))
+        return lambda: predictor
+    copy = outside_strategy(run.recipe.model, run.spec)
+    predictor = predict.predictor(copy)
+    weights = weights_by_name(run.model) if average is None else average.variables
+
+    def up_to_date():
+        copy_weights(weights, copy)
+        return predictor
+
+    return up_to_date
+
+
+def _to_log(results: Mapping[str, tf.Tensor], learning_rate: float) -> dict[str, float]:
+    values = {name: float(value) for name, value in results.items()}
+    del values["skipped_in_a_row"]
+    if not values["skipped_steps"]:
+        del values["skipped_steps"]
+    return {**values, "learning_rate": learning_rate}
+
+
+def _is_patience_over(run: _Run, step: int) -> bool:
+    """Whether there was no better score for too long; all workers get the chief's answer."""
+    config = run.recipe.train
+    if config.patience is None or not run.scored:
+        return False
+    best_step, _ = run.checkpointer.best()
+    steps = strategies.from_chief(run.strategy, step - best_step)
+    return steps >= config.patience * config.eval_every
+
+
+def _return_to_checkpoint(run: _Run, step: int) -> int:
+    """After too many steps without a finite gradient: restores the last checkpoint.
+
+    Returns:
+      Its step.
+
+    Raises:
+      FloatingPointError: that is not asked for, or did not help.
+    """
+    config, saved = run.recipe.train, run.checkpointer.last_step()
+    recoveries = int(run.state.recoveries.numpy())
+    if not config.recover or recoveries >= _MOST_RECOVERIES or not saved:
+        indices = pipeline.batch_indices(
+            len(run.source), config.batch_size, seed=_order(run)["seed"], step=step - 1
+        )
+        names = shortened([run.source.name(int(index)) for index in indices])
+        intact = f"checkpoint ckpt-{saved} is intact in" if saved else "no checkpoint was saved in"
+        raise FloatingPointError(
+            f"the gradients of {_MOST_SKIPPED} steps in a row, the last of them {step}, were not"
+            f" finite; {intact} {run.checkpointer.directory}. The examples of step {step}: {names}."
+            " Try a lower --schedule.base_lr, --optimizer.clip_norm=1 or --train.recover=true."
+        )
+    run.checkpointer.restore()
+    run.state.recoveries.assign(recoveries + 1)
+    run.print_fn(
+        f"step {step}: {_MOST_SKIPPED} steps in a row without a finite gradient; returning to step"
+        f" {saved}, with the examples in another order"
+    )
+    return saved
+
+
+def _check_jit_compile(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
+    replicas = strategy.num_replicas_in_sync
+    if recipe.train.jit_compile and replicas > 1:
+        raise ValueError(
+            f"train.jit_compile must be false on {replicas} replicas: XLA cannot compile a step"
+            " that sums over devices (TensorFlow 2.21). Use --train.strategy=one_device."
+        )
+
+
+def _print_nothing(line: str) -> None:
+    """In place of `print_fn` where the chief prints."""

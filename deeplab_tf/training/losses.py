@@ -6,7 +6,8 @@ The training step divides, so that it can divide by the number in the global bat
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, Literal, Self
 
 from deeplab_tf.recipe.lazy import tf
 from deeplab_tf.recipe.options import Options, option
@@ -18,6 +19,11 @@ class PixelLoss(Options):
 
     class_weights: tuple[float, ...] = option(
         (), "weight of each class's pixels in the loss; empty: all 1", minimum=0
+    )
+    class_balance: Literal["none", "median_frequency"] = option(
+        "none",
+        "find class_weights in the training split; median_frequency: the median of the classes'"
+        " frequencies divided by the class's own (SegNet)",
     )
     top_k_percent_pixels: float = option(
         1.0, "share of the pixels, those with the largest loss, that count", above=0, maximum=1
@@ -33,7 +39,11 @@ class PixelLoss(Options):
                 "hard_example_mining_step must be 0 where top_k_percent_pixels is 1, every pixel;"
                 f" got {self.hard_example_mining_step}."
             )
-
+        if self.class_weights and self.class_balance != "none":
+            raise ValueError(
+                "class_balance must be none where class_weights are given; got"
+                f" {self.class_balance!r}."
+            )
         if self.class_weights and not any(self.class_weights):
             raise ValueError("class_weights must have a number above 0; got only zeros.")
 
@@ -48,6 +58,15 @@ class PixelLoss(Options):
           float32 [N, h, w].
         """
         raise NotImplementedError
+
+    def with_class_weights(self, find: Callable[[], tuple[float, ...]]) -> Self:
+        """The loss as it is trained with: `find()` gives the class weights that it needs.
+
+        Where `class_balance` is none, nothing is needed and `find` is not called.
+        """
+        if self.class_balance == "none":
+            return self
+        return self.replace(class_balance="none", class_weights=find())
 
     def check(self, num_classes: int) -> None:
         """Checks the class weights.
@@ -85,9 +104,14 @@ class PixelLoss(Options):
           pixels kept whose loss is not 0 (code).
 
         Raises:
-          ValueError: there are class weights, but not K of them.
+          ValueError: there are class weights, but not K of them, or they are still to be found.
         """
         self.check(logits.shape[-1])
+        if self.class_balance != "none":
+            raise ValueError(
+                f"loss.class_balance={self.class_balance} needs the weights of a training split;"
+                " call with_class_weights first and use the loss that it returns."
+            )
         label = _at_size_of(logits, label)
         valid = tf.not_equal(label, ignore_label)
         # Void becomes class 0 first: the op rejects 255 even where its weight is 0.
@@ -157,6 +181,10 @@ class Lovasz(Options):
     per_image: bool = option(
         False, "IoU of each image, averaged; false: of all images of a replica's part together"
     )
+
+    def with_class_weights(self, find: Callable[[], tuple[float, ...]]) -> Self:
+        """The loss itself: it has no class weights."""
+        return self
 
     def check(self, num_classes: int) -> None:
         """Fits any number of classes."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import Options, option
+from deeplab_tf.training.state import replicated
 
 if TYPE_CHECKING:
     from deeplab_tf.recipe.parts import BuiltOptimizer
@@ -28,6 +29,12 @@ class Optimizer(Options):
         "kernels",
         "what decays: convolution kernels without the depthwise ones (DeepLab's code), or every"
         " parameter (FastFCN's code)",
+    )
+    clip_norm: float | None = option(
+        None,
+        "largest global norm of the gradient, that of the L2 term included; larger ones are scaled"
+        " down; none: no limit",
+        above=0,
     )
     lr_multipliers: tuple[tuple[str, float], ...] = option(
         (), "rate factors by prefix of layer/weight, e.g. decoder_:10,logits/bias:2", minimum=0
@@ -123,18 +130,32 @@ class _Built:
         self._factors = learning_rate_factors(model, options.lr_multipliers)
         self._decays = decay_factors(model, options)
         self._slots = [
-            [_slot(v, f"{name}_{i}") for i, v in enumerate(self._variables)]
+            [replicated(tf.zeros_like(v), f"{name}_{i}") for i, v in enumerate(self._variables)]
             for name in options.slots
         ]
-        self._updates = [_slot(tf.zeros([]), "updates")] if options.counts_updates else []
+        self._updates = [replicated(tf.zeros([]), "updates")] if options.counts_updates else []
         self.slots = [*itertools.chain(*self._slots), *self._updates]
 
-    def with_decay(self, gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Adds the gradient of weight_decay * sum(w^2) / 2: once, not once per replica."""
-        if self._options.decoupled:
-            return list(gradients)
-        rows = zip(gradients, self._variables, self._decays, strict=True)
-        return [g + decay * v if decay else g for g, v, decay in rows]
+    def prepared(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Adds the gradient of weight_decay * sum(w^2) / 2 and clips the sum.
+
+        Both happen once, not once per replica.
+
+        Args:
+          gradients: of the loss, summed over the replicas.
+
+        Returns:
+          (gradients for `apply`, their global norm before clipping).
+        """
+        options, gradients = self._options, list(gradients)
+        if not options.decoupled:
+            rows = zip(gradients, self._variables, self._decays, strict=True)
+            gradients = [g + decay * v if decay else g for g, v, decay in rows]
+        norm = tf.linalg.global_norm(gradients)
+        if options.clip_norm is not None:
+            factor = options.clip_norm / tf.maximum(norm, options.clip_norm)
+            gradients = [factor * gradient for gradient in gradients]
+        return gradients, norm
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
         """One update; every replica makes the same one."""
@@ -152,17 +173,6 @@ class _Built:
             if self._options.decoupled:
                 change += decay * variable
             variable.assign_sub(learning_rate * factor * change)
-
-
-def _slot(like: tf.Tensor, name: str) -> tf.Variable:
-    """State of an optimizer: zeros, the same on every replica without being summed."""
-    return tf.Variable(
-        tf.zeros_like(like),
-        trainable=False,
-        name=name,
-        synchronization=tf.VariableSynchronization.ON_WRITE,
-        aggregation=tf.VariableAggregation.NONE,
-    )
 
 
 def decay_factors(model: keras.Model, options: Optimizer) -> list[float]:

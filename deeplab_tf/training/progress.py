@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,8 @@ from typing import TextIO
 class Progress:
     """One line: how far a loop is, and when it will end.
 
-    On a terminal it rewrites itself; elsewhere a new one is printed every `every` seconds.
+    On a terminal it rewrites itself and is cut to the terminal's width; elsewhere a new one is
+    printed every `every` seconds.
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class Progress:
         self._width = 0  # of the unfinished line on the terminal
 
     def update(self, done: int, values: Mapping[str, float] | None = None) -> None:
-        """Reports `done` steps as done, with `values` in four digits.
+        """Reports `done` steps as done, with `values` in four digits after the remaining time.
 
         The remaining time is estimated from the second update on, because the first step compiles.
+        Whatever happens between the steps, such as evaluations, counts in it.
         """
         now = self._clock()
         self._done = done
@@ -53,7 +56,8 @@ class Progress:
             self._first = (done, now)
         finished = done >= self._total
         if self._stream.isatty():
-            line = self._line(now, values)
+            # A line that the terminal wraps cannot be rewritten.
+            line = self._line(now, values)[: shutil.get_terminal_size().columns - 1]
             print(f"\r{line:<{self._width}}", end="", file=self._stream, flush=True)
             self._width = len(line)
             if finished:
@@ -70,11 +74,11 @@ class Progress:
 
     def _line(self, now: float, values: Mapping[str, float] | None) -> str:
         parts = [f"{self._what} {self._done}/{self._total} ({self._done / self._total:.0%})"]
-        parts += [f"{name} {value:.4g}" for name, value in (values or {}).items()]
         steps, seconds = self._done - self._first[0], now - self._first[1]
         if steps > 0:
             pace = seconds / steps
             parts += [_pace(pace), f"ETA {_duration((self._total - self._done) * pace)}"]
+        parts += [f"{name} {value:.4g}" for name, value in (values or {}).items()]
         return "  ".join(parts)
 
 

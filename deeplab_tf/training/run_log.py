@@ -3,7 +3,7 @@
 workdir/metrics.csv          one row per report; no clock in it, so equal runs write equal files
 workdir/training_curve.png   loss and scores against the step
 workdir/pictures/            <name>-<step>.png
-workdir/events/              the same for TensorBoard, which need not be installed
+workdir/events/              the same for TensorBoard, which need not be installed; speed and memory
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf.evaluation.metrics import METRICS
 from deeplab_tf.pictures.chart import draw_curves
 from deeplab_tf.pictures.visualization import encode_png
 from deeplab_tf.recipe.files import write_bytes, write_text
@@ -28,7 +27,8 @@ class RunLog:
     """The record of one run in its workdir; opened again, it continues from `resume_step`.
 
     What was logged after `resume_step` is dropped: a run that resumes there logs it again, and
-    the file becomes that of an uninterrupted run. So log a step before saving its checkpoint.
+    the file becomes that of an uninterrupted run. So log a step before saving its checkpoint. A run
+    that goes back to an earlier step closes its log and opens a new one there.
     """
 
     def __init__(self, workdir: str, resume_step: int = 0):
@@ -50,8 +50,19 @@ class RunLog:
         self._write_all()
         self._events = _EventFile(os.path.join(workdir, "events"), resume_step)
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends a row; a name that is new becomes a column.
+    def scalars(
+        self,
+        step: int,
+        values: Mapping[str, float],
+        *,
+        events_only: Mapping[str, float] | None = None,
+    ) -> None:
+        """Appends a row; a name that is new becomes a column, and is the tag in the event file.
+
+        Args:
+          step: the step.
+          values: name -> value. One that is not finite is written as nan, inf or -inf.
+          events_only: further values for the event file: those that differ between equal runs.
 
         Raises:
           OSError: it cannot be written.
@@ -61,12 +72,12 @@ class RunLog:
         row.update({name: f"{float(value):.9g}" for name, value in values.items()})
         self._rows.append(row)
         if set(row) <= set(self._columns):
-            with open(self._csv_path, "a", newline="") as file:
+            with open(self._csv_path, "a", newline="", encoding="utf-8") as file:
                 file.write(_csv([row], self._columns, header=False))
         else:
             self._columns = _columns(self._rows)
             self._write_all()
-        self._events.scalars(step, values)
+        self._events.scalars(step, {**values, **(events_only or {})})
 
     def picture(self, step: int, name: str, picture: np.ndarray) -> None:
         """Writes uint8 [H, W, 3] RGB to pictures/<name>-<step>.png and the event file.
@@ -78,18 +89,16 @@ class RunLog:
         write_bytes(os.path.join(self._workdir, "pictures", f"{name}-{step}.png"), png)
         self._events.picture(step, name, png, picture.shape[:2])
 
-    def curve(self) -> None:
-        """Draws training_curve.png: the loss and the scores of the evaluations, by step.
+    def curve(self, titles: Mapping[str, str]) -> None:
+        """Draws training_curve.png: some columns, one chart below the other, by step.
+
+        Args:
+          titles: column -> title of its chart, from top to bottom. A column without values has no
+            chart.
 
         Raises:
           OSError: it cannot be written.
         """
-        titles = {"loss": "loss"} | {
-            column: f"{column.removesuffix(f'_{name}')} {METRICS[name].title}"
-            for column in self._columns
-            # The longest one: a metric may be called as the end of another's name.
-            if (name := max((n for n in METRICS if column.endswith(f"_{n}")), key=len, default=""))
-        }
         panels = [
             (title, points)
             for column, title in titles.items()
@@ -110,7 +119,7 @@ def _read_rows(path: str) -> list[dict[str, str]]:
     """The rows of a metrics.csv, none if there is no file; empty cells are left out."""
     if not os.path.exists(path):
         return []
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         # A run that was killed may have left part of a row.
         lines = [line for line in file if line.endswith("\n")]
     rows = []
@@ -149,7 +158,8 @@ class _EventFile:
         self._write(tf.compat.v1.Event(file_version="brain.Event:2"))
         # Tells TensorBoard to forget what earlier files say of the steps from here on.
         start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
-        self._write(tf.compat.v1.Event(step=resume_step + 1, session_log=start))
+        first = resume_step + 1 if resume_step else 0
+        self._write(tf.compat.v1.Event(step=first, session_log=start))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         value = tf.compat.v1.Summary.Value

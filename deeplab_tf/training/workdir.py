@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 
-from deeplab_tf.recipe import version_0
+from deeplab_tf.recipe import version_0, version_1
 from deeplab_tf.recipe.as_json import differences, from_json, read_tree, to_json
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
@@ -64,7 +64,10 @@ def load_recipe(workdir: str, parts: Parts) -> Recipe:
 
 
 def _read_recipe(workdir: str, read: Callable[[str], T]) -> T:
-    return _read(workdir, "recipe.json", lambda text: read(version_0.upgraded(text)))
+    def read_any_version(text):
+        return read(version_1.upgraded(version_0.upgraded(text)))
+
+    return _read(workdir, "recipe.json", read_any_version)
 
 
 def save_spec(workdir: str, spec: DatasetSpec) -> None:

@@ -78,7 +78,7 @@ class Encoding(Head):
         context = BatchNorm(
             momentum=norm.momentum,
             epsilon=norm.epsilon,
-            use_batch_statistics=norm.use_batch_statistics,
+            statistics=norm.statistics,
             dtype=full_precision(),
             name="head_encoding_bn",
         )(context)

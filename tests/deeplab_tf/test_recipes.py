@@ -36,7 +36,7 @@ _OPTIONS = {
     "model.decoder_separable": None,
     "model.dropout": 0.1,
     "model.upsample_logits": True,
-    "model.fine_tune_batch_norm": True,
+    "model.batch_norm": "synchronized",
     "model.batch_norm_momentum": None,
     "dataset": "release",
     "augment": ("random_scale", "random_crop", "random_flip"),

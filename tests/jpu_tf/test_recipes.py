@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
+from deeplab_tf import imagenet_recipes, zoo
 from deeplab_tf import recipes as deeplab_recipes
-from deeplab_tf import zoo
 from deeplab_tf.backbones import BACKBONES
 from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.recipe import as_json
@@ -18,7 +18,8 @@ PUBLISHED = {name: r for name, r in RECIPES.items() if r.dataset.kind == "releas
 
 
 def test_no_name_is_given_twice():
-    assert len(zoo.RECIPES) == len(RECIPES) + len(deeplab_recipes.RECIPES)
+    tables = (RECIPES, deeplab_recipes.RECIPES, imagenet_recipes.RECIPES)
+    assert len(zoo.RECIPES) == sum(map(len, tables))
 
 
 @pytest.mark.parametrize("name", RECIPES)

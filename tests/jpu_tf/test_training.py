@@ -16,6 +16,7 @@ from deeplab_tf.training.loop import train
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD
 from deeplab_tf.training.schedules import Poly
+from deeplab_tf.training.state import RunState
 from deeplab_tf.training.step import train_step
 from deeplab_tf.training.strategy import make_strategy
 from deeplab_tf.weights import fit_weights, weights_by_name
@@ -36,10 +37,11 @@ _NEW = (("aux_", 10.0), ("head_", 10.0), ("jpu_", 10.0))
 
 def _step(devices, batch, weights):
     """(results, weights and statistics) after a step over `devices`."""
-    strategy = make_strategy(devices)
+    strategy = make_strategy("mirrored", devices)
     with strategy.scope():
         model = _MODEL.build(3, auxiliary=True)
         optimizer = SGD(weight_decay=1e-2, decay_on="all", lr_multipliers=_NEW).build(model)
+        state = RunState()
     fit_weights(model, weights)
     pixel_loss = functools.partial(CrossEntropy(), ignore_label=255)
 
@@ -47,15 +49,15 @@ def _step(devices, batch, weights):
     def step(batch):
         results = strategy.run(
             train_step,
-            args=(model, optimizer, _MODEL.losses(pixel_loss), batch),
+            args=(model, optimizer, state, _MODEL.losses(pixel_loss), batch),
             kwargs={"learning_rate": tf.constant(0.01)},
         )
         return tf.nest.map_structure(lambda r: strategy.experimental_local_results(r)[0], results)
 
     data = tf.data.Dataset.from_tensor_slices(batch).batch(4)
     results = step(next(iter(strategy.experimental_distribute_dataset(data))))
-    state = {name: weight.numpy() for name, weight in weights_by_name(model).items()}
-    return {name: float(value) for name, value in results.items()}, state
+    weights = {name: weight.numpy() for name, weight in weights_by_name(model).items()}
+    return {name: float(value) for name, value in results.items()}, weights
 
 
 @pytest.mark.slow  # TensorFlow takes its time over the graph of two replicas

@@ -14,6 +14,7 @@ from deeplab_tf.recipe.parts import Eval
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD
 from deeplab_tf.training.schedules import Poly
+from deeplab_tf.training.state import RunState
 from deeplab_tf.training.step import train_step
 from deeplab_tf.weights import weights_by_name
 from jpu_tf import weights
@@ -189,6 +190,7 @@ def test_three_steps_equal_the_released_codes(shared_dir, float64, run, parts):
         result = train_step(
             model,
             optimizer,
+            RunState(),
             config.losses(pixel_loss),
             batch,
             learning_rate=tf.constant(rate, tf.float64),

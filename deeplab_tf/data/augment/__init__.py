@@ -14,6 +14,7 @@ from deeplab_tf.data.augment.color import RandomColor
 from deeplab_tf.data.augment.crop import ADDED_LABEL, RandomCrop
 from deeplab_tf.data.augment.flip import RandomFlip
 from deeplab_tf.data.augment.resize import RandomScale, ResizeToRange, Resizing
+from deeplab_tf.data.augment.resized_crop import RandomResizedCrop
 from deeplab_tf.recipe.lazy import tf
 from deeplab_tf.recipe.options import Options
 from deeplab_tf.recipe.parts import Augmentation
@@ -24,6 +25,7 @@ __all__ = [
     "RandomColor",
     "RandomCrop",
     "RandomFlip",
+    "RandomResizedCrop",
     "RandomScale",
     "ResizeToRange",
     "compose",
@@ -32,6 +34,7 @@ __all__ = [
 AUGMENTATIONS: dict[str, type[Options]] = {
     "random_scale": RandomScale,
     "random_crop": RandomCrop,
+    "random_resized_crop": RandomResizedCrop,
     "random_flip": RandomFlip,
     "random_color": RandomColor,
     "resize_to_range": ResizeToRange,

@@ -19,7 +19,7 @@ from deeplab_tf.recipe.lazy import tf
 from deeplab_tf.recipe.messages import shortened
 from deeplab_tf.recipe.options import option
 
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 # ours: names of folders that do not tell one dataset from another
 _GENERIC = ("", "image", "images", "img", "imgs", "train", "training")
 _NEXT_LINE = "\n  "
@@ -125,7 +125,7 @@ class Folder(WithoutRelease):
         else:
             names = _counted_classes(everything, self.ignore_label)
         spec = DatasetSpec(
-            name=_dataset_name(self.images_dir),
+            name=dataset_name(self.images_dir),
             class_names=names,
             ignore_label=self.ignore_label,
             palette=_palette(everything[0], len(names)),
@@ -162,7 +162,8 @@ class Folder(WithoutRelease):
         }
 
 
-def _dataset_name(images_dir: str) -> str:
+def dataset_name(images_dir: str) -> str:
+    """The last folder in the path that tells one dataset from another; see `Folder.open`."""
     names = os.path.abspath(images_dir).split(os.sep)
     return next((name for name in reversed(names) if name.lower() not in _GENERIC), "folder")
 
@@ -170,20 +171,33 @@ def _dataset_name(images_dir: str) -> str:
 def _pairs(images_dir: str, labels_dir: str) -> dict[str, _Pair]:
     if os.path.realpath(images_dir) == os.path.realpath(labels_dir):
         raise ValueError(f"images and labels must be in different folders; both are {images_dir}.")
-    images, labels = _files(images_dir, _IMAGE_ENDINGS), _files(labels_dir, (".png",))
+    images, labels = find_files(images_dir, IMAGE_ENDINGS), find_files(labels_dir, (".png",))
     alone = [f"no label for {images[s]}" for s in sorted(images.keys() - labels.keys())]
     alone += [f"no image for {labels[s]}" for s in sorted(labels.keys() - images.keys())]
     if alone:
         raise ValueError(
-            f"each image ({', '.join(_IMAGE_ENDINGS)}) in {images_dir} must have a label in"
+            f"each image ({', '.join(IMAGE_ENDINGS)}) in {images_dir} must have a label in"
             f" {labels_dir} with the same name and the ending .png, and each label an image:"
             f"\n  {shortened(alone, separator=_NEXT_LINE)}"
         )
     return {stem: (images[stem], labels[stem]) for stem in sorted(images)}
 
 
-def _files(directory: str, endings: tuple[str, ...]) -> dict[str, str]:
-    """Path below the directory, without its ending -> whole path."""
+def find_files(directory: str, endings: tuple[str, ...]) -> dict[str, str]:
+    """Finds the files in a directory and in the folders below it; hidden ones are left out.
+
+    Args:
+      directory: to search.
+      endings: of the files, in lower case.
+
+    Returns:
+      Path below the directory, without its ending -> whole path.
+
+    Raises:
+      FileNotFoundError: there is no such directory, or no such file in it.
+      ValueError: two files differ in the ending alone, a name is not UTF-8, or a link leads to a
+        folder that contains it.
+    """
     if not os.path.isdir(directory):
         raise FileNotFoundError(f"there is no directory {directory}.")
     found: dict[str, str] = {}

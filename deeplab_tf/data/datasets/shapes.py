@@ -23,14 +23,13 @@ from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset
 from deeplab_tf.recipe.options import option
 
 CLASS_NAMES = ("background", "ellipse", "polygon", "star", "stroke")
-_PALETTE = ((60, 60, 60), (230, 80, 60), (70, 170, 80), (240, 200, 50), (80, 120, 230))
+PALETTE = ((60, 60, 60), (230, 80, 60), (70, 170, 80), (240, 200, 50), (80, 120, 230))
 _IGNORE_LABEL = 255
 _SPLIT_SEEDS = {"train": 0, "val": 1}
 _SIDES = (112, 160)  # shortest and longest side, pixels
 _SHARPNESS = 3  # objects are drawn this many times larger, then shrunk, for smooth edges
-# Hue and saturation from which each class takes its two colors; neighbors overlap.
+# Hue and saturation around which each class takes its two colors; neighbors overlap.
 _COLORS = {1: (0.97, 0.75), 2: (0.33, 0.6), 3: (0.13, 0.75), 4: (0.62, 0.65)}
-_HUE_SPREAD = 0.09
 
 
 def draw(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,15 +40,11 @@ def draw(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
     """
     rng = np.random.default_rng([_SPLIT_SEEDS[split], index])
     height, width = (int(side) for side in rng.integers(*_SIDES, 2, endpoint=True))
-    image = _texture(rng, height, width, rng.uniform(0, 1), rng.uniform(0.0, 0.35))
+    image = draw_texture(rng, height, width, rng.uniform(0, 1), rng.uniform(0.0, 0.35))
     label = np.zeros((height, width), np.uint8)
     for _ in range(rng.integers(4, 9)):
         class_index = int(rng.integers(1, len(CLASS_NAMES)))
-        cover = _mask(rng, class_index, height, width)
-        hue, saturation = _COLORS[class_index]
-        hue += rng.uniform(-_HUE_SPREAD, _HUE_SPREAD)
-        texture = _texture(rng, height, width, hue, saturation * rng.uniform(0.5, 1.3))
-        image = image + cover[:, :, None] * (texture - image)
+        image, cover = add_object(rng, image, class_index)
         label[cover > 0.5] = class_index
     image += rng.normal(0, 6, image.shape)  # a camera's noise
     return np.clip(image, 0, 255).astype(np.uint8), _with_void(label)
@@ -63,13 +58,50 @@ def _with_void(label: np.ndarray) -> np.ndarray:
     return np.where(void, np.uint8(_IGNORE_LABEL), label)
 
 
-def _mask(rng: np.random.Generator, class_index: int, height: int, width: int) -> np.ndarray:
+def add_object(
+    rng: np.random.Generator,
+    image: np.ndarray,
+    class_index: int,
+    *,
+    place: tuple[float, float] = (0, 1),
+    octaves: tuple[float, float] = (0, 3),
+    hue_spread: float = 0.09,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws one object over an image.
+
+    Args:
+      rng: source of place, size, outline, colors and texture.
+      image: float32 [H, W, 3], 0..255.
+      class_index: into CLASS_NAMES, 1 or more.
+      place: range of the center, as a share of width and height.
+      octaves: range of the binary logarithm of the radius over 6 pixels.
+      hue_spread: largest distance to the hue of the class.
+
+    Returns:
+      (the image with the object, the share of each pixel that it covers, float32 [H, W]).
+    """
+    height, width = image.shape[:2]
+    cover = _mask(rng, class_index, height, width, place, octaves)
+    hue, saturation = _COLORS[class_index]
+    hue += rng.uniform(-hue_spread, hue_spread)
+    texture = draw_texture(rng, height, width, hue, saturation * rng.uniform(0.5, 1.3))
+    return image + cover[:, :, None] * (texture - image), cover
+
+
+def _mask(
+    rng: np.random.Generator,
+    class_index: int,
+    height: int,
+    width: int,
+    place: tuple[float, float],
+    octaves: tuple[float, float],
+) -> np.ndarray:
     """Share of each pixel that one object covers; float32 [H, W]."""
     canvas = Image.new("L", (width * _SHARPNESS, height * _SHARPNESS))
     pen = ImageDraw.Draw(canvas)
-    center = rng.uniform(0, 1, 2) * canvas.size
+    center = rng.uniform(*place, 2) * canvas.size
     # Sizes are uniform in octaves: there are as many small objects as large ones.
-    radius = _SHARPNESS * 6 * 2 ** rng.uniform(0, 3)
+    radius = _SHARPNESS * 6 * 2 ** rng.uniform(*octaves)
     angle = rng.uniform(0, 2 * math.pi)
     if class_index == 1:
         angles = np.linspace(0, 2 * math.pi, 60, endpoint=False)
@@ -97,7 +129,7 @@ def _mask(rng: np.random.Generator, class_index: int, height: int, width: int) -
     return np.asarray(canvas.reduce(_SHARPNESS), np.float32) / 255
 
 
-def _texture(
+def draw_texture(
     rng: np.random.Generator, height: int, width: int, hue: float, saturation: float
 ) -> np.ndarray:
     """Two shades of a color in stripes, checks, dots or clouds; float32 [H, W, 3]."""
@@ -171,7 +203,7 @@ class Shapes(WithoutRelease):
             name="shapes",
             class_names=CLASS_NAMES,
             ignore_label=_IGNORE_LABEL,
-            palette=_PALETTE,
+            palette=PALETTE,
             splits=numbers,
         )
         sources = {split: RecordSource(builder, split) for split in numbers}

@@ -55,44 +55,33 @@ _KNOWN = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TfdsCatalog(WithoutRelease):
-    """A segmentation dataset of TFDS' own catalog."""
+class OfCatalog(WithoutRelease):
+    """Base of the kinds that open a dataset of TFDS' own catalog, stored as array_record files."""
 
-    kind: ClassVar[str] = "tfds"
-
-    # ours: what TensorFlow's segmentation tutorial uses
-    name: str = option("oxford_iiit_pet", "name in TFDS' catalog, NAME or NAME/CONFIG")
-    class_names_file: str | None = option(
-        None, "text file with one class name per line, in label order", may_change=True
-    )
-    ignore_label: int = option(IGNORE_LABEL, "label value of pixels without a class")
+    name: str
 
     def write(self, data_dir: str | None) -> None:
         """Downloads and prepares the dataset, unless it is prepared.
 
         Raises:
           ValueError: there is no such dataset, or it is stored in another format.
+          FileNotFoundError: files that must be downloaded by hand are missing; the message says
+            where they belong.
         """
         builder = self._builder(data_dir)
-        if not os.path.isdir(builder.data_dir):
+        if os.path.isdir(builder.data_dir):
+            return
+        try:
             builder.download_and_prepare()
+        except AssertionError as error:  # files that the user must download are missing
+            raise FileNotFoundError(str(error).strip()) from error
 
-    def open(self, data_dir: str | None = None) -> OpenDataset:
-        """Opens a dataset that has an image and a label of each of its pixels.
-
-        Where neither the catalog nor this module knows the classes, class_names_file names them
-        and ignore_label is the value without a class.
-
-        Args:
-          data_dir: where prepared datasets are; None: TFDS' default place.
-
-        Returns:
-          The dataset, with all splits that it has.
+    def prepared(self, data_dir: str | None) -> tfds.core.DatasetBuilder:
+        """The builder of a dataset that is prepared.
 
         Raises:
           FileNotFoundError: it is not prepared.
-          ValueError: there is no such dataset, it cannot be read by index, or it has no such
-            features.
+          ValueError: there is no such dataset, or it is stored in another format.
         """
         builder = self._builder(data_dir)
         if not os.path.isdir(builder.data_dir):
@@ -100,25 +89,7 @@ class TfdsCatalog(WithoutRelease):
                 f"{self.name} is not prepared: there is no {builder.data_dir}."
                 f" Run {self._preparation(data_dir)}"
             )
-        known, features = _KNOWN.get(builder.name), builder.info.features
-        image, label = _image_and_label(builder, known)
-        texts = {name for name, f in features.items() if isinstance(f, tfds.features.Text)}
-        name = next((name for name in _NAMES if name in texts), None)
-        labels = known or self._labels(features[label])
-        sources = {
-            split: RecordSource(builder, split, image=image, label=label, name=name)
-            for split in builder.info.splits
-        }
-        if labels.classes is not None:
-            sources = {s: RelabeledSource(source, labels.classes) for s, source in sources.items()}
-        spec = DatasetSpec(
-            name=builder.name,
-            class_names=labels.class_names,
-            ignore_label=labels.ignore_label,
-            palette=labels.palette,
-            splits={split: len(source) for split, source in sources.items()},
-        )
-        return OpenDataset(spec=spec, sources=sources)
+        return builder
 
     def _builder(self, data_dir: str | None) -> tfds.core.DatasetBuilder:
         try:
@@ -139,7 +110,61 @@ class TfdsCatalog(WithoutRelease):
 
     def _preparation(self, data_dir: str | None) -> str:
         place = f" --data_dir={data_dir}" if data_dir else ""
-        return f"python scripts/prepare_dataset.py --dataset=tfds --dataset.name={self.name}{place}"
+        return (
+            f"python scripts/prepare_dataset.py --dataset={self.kind} --dataset.name={self.name}"
+            f"{place}"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfdsCatalog(OfCatalog):
+    """A segmentation dataset of TFDS' own catalog."""
+
+    kind: ClassVar[str] = "tfds"
+
+    # ours: what TensorFlow's segmentation tutorial uses
+    name: str = option("oxford_iiit_pet", "name in TFDS' catalog, NAME or NAME/CONFIG")
+    class_names_file: str | None = option(
+        None, "text file with one class name per line, in label order", may_change=True
+    )
+    ignore_label: int = option(IGNORE_LABEL, "label value of pixels without a class")
+
+    def open(self, data_dir: str | None = None) -> OpenDataset:
+        """Opens a dataset that has an image and a label of each of its pixels.
+
+        Where neither the catalog nor this module knows the classes, class_names_file names them
+        and ignore_label is the value without a class.
+
+        Args:
+          data_dir: where prepared datasets are; None: TFDS' default place.
+
+        Returns:
+          The dataset, with all splits that it has.
+
+        Raises:
+          FileNotFoundError: it is not prepared.
+          ValueError: there is no such dataset, it cannot be read by index, or it has no such
+            features.
+        """
+        builder = self.prepared(data_dir)
+        known, features = _KNOWN.get(builder.name), builder.info.features
+        image, label = _image_and_label(builder, known)
+        name = name_feature(features)
+        labels = known or self._labels(features[label])
+        sources = {
+            split: RecordSource(builder, split, image=image, label=label, name=name)
+            for split in builder.info.splits
+        }
+        if labels.classes is not None:
+            sources = {s: RelabeledSource(source, labels.classes) for s, source in sources.items()}
+        spec = DatasetSpec(
+            name=builder.name,
+            class_names=labels.class_names,
+            ignore_label=labels.ignore_label,
+            palette=labels.palette,
+            splits={split: len(source) for split, source in sources.items()},
+        )
+        return OpenDataset(spec=spec, sources=sources)
 
     def _labels(self, feature: tfds.features.Image) -> _Labels:
         if self.class_names_file is not None:
@@ -174,3 +199,9 @@ def _image_and_label(builder: tfds.core.DatasetBuilder, known: _Labels | None) -
             f" channel; its pictures are: {shapes or 'none'}."
         )
     return images[0], labels[0]
+
+
+def name_feature(features: Mapping[str, tfds.features.FeatureConnector]) -> str | None:
+    """The feature that identifies an example; None: there is none."""
+    texts = {name for name, f in features.items() if isinstance(f, tfds.features.Text)}
+    return next((name for name in _NAMES if name in texts), None)

@@ -6,6 +6,7 @@ from deeplab_tf.evaluation.metrics import (
     CLASS_METRICS,
     METRICS,
     ConfusionMatrix,
+    Metric,
     check_options,
     iou,
     mean_iou,
@@ -102,3 +103,16 @@ def test_options_that_do_not_fit_the_classes_are_refused():
         check_options(Eval(excluded_classes=(3, 1, 9)), 3)
     with pytest.raises(ValueError, match="^eval.excluded_classes must leave a class; got all 2"):
         check_options(Eval(excluded_classes=(1, 0)), 2)
+
+
+def test_the_best_metric_is_one_of_the_table():
+    check_options(Eval(best_metric="pixel_accuracy"), 3)
+    with pytest.raises(
+        ValueError,
+        match="^eval.best_metric must be one of mean_iou, pixel_accuracy; got 'miou'.$",
+    ):
+        check_options(Eval(best_metric="miou"), 3)
+    other = {"top_1": Metric("top-1 accuracy", pixel_accuracy)}
+    check_options(Eval(best_metric="top_1"), 3, other)
+    with pytest.raises(ValueError, match="must be one of top_1; got 'mean_iou'"):
+        check_options(Eval(), 3, other)

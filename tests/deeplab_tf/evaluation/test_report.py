@@ -54,6 +54,13 @@ def test_json_is_strict_and_has_null_for_absent_classes():
     assert tree["predict"]["kind"] == "whole_image" and tree["predict"]["flip"] is True
 
 
+def test_all_scores_are_those_of_the_dataset_and_of_each_class():
+    scores = result().all_scores
+    assert list(scores) == ["mean_iou", "pixel_accuracy", "iou/red", "iou/green", "iou/blue"]
+    expected = [7 / 12, 3 / 4, 2 / 3, 1 / 2, np.nan]
+    np.testing.assert_allclose(list(scores.values()), expected)
+
+
 def test_a_metric_of_one_row_is_in_scores_text_and_json(monkeypatch):
     monkeypatch.setitem(METRICS, "pixels", Metric("half", lambda matrix, options: 0.5))
     rows = Metric("share of labels", lambda matrix, options: matrix.sum(1) / matrix.sum())

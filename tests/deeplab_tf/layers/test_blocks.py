@@ -40,7 +40,7 @@ def test_atrous_convolution_is_equation_1(rate):
 
 
 @pytest.mark.parametrize("rate", [2, 3, 6, 7])
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("depthwise", [False, True])
 def test_atrous_values_and_gradients_equal_keras_layers(depthwise, dtype, rate):
     x = tf.constant(_ramp(2, 9, 12, 4))

@@ -40,14 +40,49 @@ def test_overlay_of_another_size_is_refused():
         visualization.overlay(np.zeros((2, 2, 3), np.uint8), np.zeros((3, 2), int), PALETTE)
 
 
-def test_strip_shows_image_label_prediction_in_this_order():
-    image = np.full((2, 3, 3), 7, np.uint8)
-    label, label_map = np.full((2, 3), 255), np.ones((2, 3), int)
+def header_and_pictures(strip: np.ndarray, width: int) -> list[np.ndarray]:
+    """The title rows, and the three pictures of a strip, each `width` wide."""
+    header, below = strip[:22], strip[22:]
+    return [header, *(below[:, i * (width + 4) :][:, :width] for i in range(3))]
+
+
+@pytest.mark.parametrize("factor", [1, 400])
+def test_strip_shows_image_label_prediction_in_this_order_at_one_size(factor):
+    image = np.full((2 * factor, 3 * factor, 3), 7, np.uint8)
+    label_map = np.ones((2 * factor, 3 * factor), int)
+    label = np.full_like(label_map, 255)
     strip = visualization.strip(image, label, label_map, PALETTE, ignore_label=255)
-    assert strip.shape == (2, 3 * 3 + 8, 3)
-    np.testing.assert_array_equal(strip[:, :3], image)
-    assert (strip[:, 7:10] == visualization.VOID_COLOR).all()
-    assert (strip[:, 14:] == PALETTE[1]).all()
+    assert strip.shape == (22 + 320, 3 * 480 + 8, 3)
+    header, *pictures = header_and_pictures(strip, 480)
+    colors = ((7, 7, 7), visualization.VOID_COLOR, PALETTE[1])
+    for picture, color in zip(pictures, colors, strict=True):
+        assert (picture == color).all()
+    for i in range(3):  # a title above each
+        assert (header[:, i * 484 :][:, :100] < 128).any()
+
+
+def test_strip_has_no_colors_but_those_of_the_classes():
+    label = np.random.default_rng(0).integers(0, 2, (7, 1000))
+    image = np.zeros((7, 1000, 3), np.uint8)
+    _, _, *painted = header_and_pictures(visualization.strip(image, label, label, PALETTE), 480)
+    for picture in painted:
+        assert set(map(tuple, picture.reshape(-1, 3).tolist())) == set(PALETTE)
+
+
+def test_strip_lists_the_classes_and_the_void_that_it_shows():
+    colors = ((10, 20, 30), (200, 100, 0), (0, 90, 0), (90, 0, 90))
+    image = np.zeros((4, 4, 3), np.uint8)
+    label, label_map = np.zeros((4, 4), int), np.full((4, 4), 2)
+    names = ("sky", "road", "tree", "car")
+    plain = visualization.strip(image, label, label_map, colors, 255)
+    void = np.where(np.eye(4), 255, label)
+    with_void = visualization.strip(image, void, label_map, colors, 255, names)
+    listed = visualization.strip(image, label, label_map, colors, 255, names)
+    np.testing.assert_array_equal(listed[:, : plain.shape[1]], plain)
+    for strip, shown in ((listed, {0, 2}), (with_void, {0, 2, "void"})):
+        legend = strip[:, plain.shape[1] :]
+        for key, color in [*enumerate(colors), ("void", visualization.VOID_COLOR)]:
+            assert ((legend == color).all(-1).sum() > 100) == (key in shown), key
 
 
 def test_legend_has_a_swatch_of_every_color():

@@ -41,7 +41,7 @@ def test_recipes_of_tests_read_back(recipes, parts):
 
 def test_the_file_has_a_version_kinds_and_plain_values(recipe):
     tree = to_tree(recipe)
-    assert tree["version"] == 1
+    assert tree["version"] == 2
     assert tree["augment"] == [
         {"kind": "scale", "low": 0.75, "high": 2.0},
         {"kind": "crop", "size": 65},
@@ -67,8 +67,8 @@ _REMOVED = object()
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("version", 2, "version must be 1; got 2. The recipe is of another version of this"),
-        ("version", _REMOVED, "version must be 1; got None."),
+        ("version", 3, "version must be 2; got 3. The recipe is of another version of this"),
+        ("version", _REMOVED, "version must be 2; got None."),
         ("shedule", {}, "unknown part of a recipe 'shedule'; known: augment, "),
         ("loss", _REMOVED, "loss must be there; got None."),
         ("loss", None, "loss must be an object; got None."),
@@ -143,7 +143,7 @@ def test_a_nested_part_is_refused_by_its_key(recipes, parts, head, message):
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize("text", ["", "{", "no JSON", '{"version": 1,}', "\0"])
+@pytest.mark.parametrize("text", ["", "{", "no JSON", '{"version": 2,}', "\0"])
 def test_a_text_that_is_no_json_is_refused(parts, text):
     with pytest.raises(ValueError, match="^not readable JSON: "):
         from_json(text, parts)

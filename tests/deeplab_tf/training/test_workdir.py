@@ -81,7 +81,7 @@ def test_what_a_run_reports_and_how_it_predicts_may_change_between_starts(tmp_pa
     [
         ("schedule", {"kind": "poly", "base_lr": "fast"}, "schedule.base_lr must be a number; got"),
         ("predict", {"kind": "whole_image", "flip": "false"}, "predict.flip must be true or false"),
-        ("model", {"kind": "unet"}, "unknown model.kind 'unet'; known: deeplabv3plus, fastfcn."),
+        ("model", {"kind": "unet"}, "unknown model.kind 'unet'; known: classifier, deeplabv3plus"),
         ("augment", {}, "augment must be a list; got {}."),
     ],
 )
@@ -94,7 +94,7 @@ def test_damaged_recipe_is_refused_with_file_and_key(tmp_path, part, options, me
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b"{}", b'{"version": 2}', b"\xff", b"[" * 10**5]
+    "content", [b"", b"{", b"[]", b"null", b"{}", b'{"version": 3}', b"\xff", b"[" * 10**5]
 )
 def test_file_that_is_no_recipe_is_refused_by_name_and_never_replaced(tmp_path, content):
     path = tmp_path / "recipe.json"

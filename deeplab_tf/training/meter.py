@@ -1,0 +1,58 @@
+"""How fast a run is, and how much memory it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+
+class Meter:
+    """Measures what differs between equal runs: images per second, and memory."""
+
+    def __init__(self, images_per_step: int, *, clock: Callable[[], float] = time.monotonic):
+        """Measures nothing yet.
+
+        Args:
+          images_per_step: the global batch size.
+          clock: a clock in seconds.
+        """
+        self._images_per_step, self._clock = images_per_step, clock
+        self._last: tuple[int, float] | None = None  # (step, time) of the last reading
+
+    def read(self, step: int) -> dict[str, float]:
+        """Measures after `step`. Read the step's results first: a GPU may not be done with it.
+
+        Returns:
+          "images_per_second" since the last reading, from the second reading on because the first
+          step compiles; and "memory_gb", see `peak_memory`, in 10^9 bytes.
+        """
+        now = self._clock()
+        reading = {"memory_gb": peak_memory() / 1e9}
+        if self._last is not None:
+            images = (step - self._last[0]) * self._images_per_step
+            reading = {"images_per_second": images / (now - self._last[1])} | reading
+        self._last = (step, now)
+        return reading
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time in this context counts in no reading: an evaluation, a checkpoint."""
+        began = self._clock()
+        yield
+        seconds = self._clock() - began
+        if self._last is not None:
+            self._last = (self._last[0], self._last[1] + seconds)
+
+
+def peak_memory() -> int:
+    """Most bytes in use so far: of the GPU with the most, or of the process if there is no GPU."""
+    gpus = [f"GPU:{i}" for i in range(len(tf.config.get_visible_devices("GPU")))]
+    if gpus:
+        return max(tf.config.experimental.get_memory_info(gpu)["peak"] for gpu in gpus)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # bytes on macOS, KiB on Linux

@@ -1,0 +1,124 @@
+"""What a run tells its user: a progress line, its record, the scores of evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from deeplab_tf.data import pipeline
+from deeplab_tf.pictures import visualization
+from deeplab_tf.recipe.dataset_spec import OpenDataset
+from deeplab_tf.recipe.parts import Predictor, Recipe
+from deeplab_tf.training.meter import Meter
+from deeplab_tf.training.progress import Progress
+from deeplab_tf.training.run_log import RunLog
+
+_PICTURES = 3  # ours: validation examples drawn at each evaluation
+_FEWEST_IMAGES = 16  # cited: DeepLabv3 Sec. 4.1, for the statistics of batch normalization
+
+
+class Reports:
+    """The reports of one run. Over several machines, the chief makes them."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: OpenDataset,
+        workdir: str,
+        total_steps: int,
+        print_fn: Callable[[str], None],
+    ):
+        """Reports nothing yet; call `start` first.
+
+        Args:
+          recipe: that is trained.
+          dataset: to train and to evaluate on.
+          workdir: of the run.
+          total_steps: length of training.
+          print_fn: prints a line.
+        """
+        self._recipe, self._dataset, self._workdir = recipe, dataset, workdir
+        self._total_steps, self._print = total_steps, print_fn
+
+    def start(self, step: int) -> None:
+        """Opens the record at `step`; what it has of later steps is dropped. See RunLog."""
+        self._log = RunLog(self._workdir, resume_step=step)
+        self._progress = Progress("training", self._total_steps, start=step)
+        self._meter = Meter(self._recipe.train.batch_size)
+
+    def announce(self, replicas: int) -> None:
+        """Prints what is trained, and what may surprise."""
+        recipe, config, spec = self._recipe, self._recipe.train, self._dataset.spec
+        self._print(
+            f"training {recipe.model.kind} on {len(self._dataset.source(config.split))} examples of"
+            f" {spec.name}: {self._total_steps} steps of batch {config.batch_size} on"
+            f" {replicas} replica(s)"
+        )
+        if recipe.eval.split not in self._dataset.sources:
+            self._print(f"nothing is scored: {spec.name} has no {recipe.eval.split!r} split")
+        images = config.batch_size // config.accumulation_steps
+        if recipe.model.batch_norm == "per_replica":
+            images //= replicas
+        if recipe.model.batch_norm != "frozen" and images < _FEWEST_IMAGES:
+            self._print(
+                f"warning: batch normalization takes its statistics from {images} images; it needs"
+                f" about {_FEWEST_IMAGES} (DeepLabv3, Sec. 4.1). With fewer, scores may be lower."
+                " Use a larger batch, or pretrained weights and --model.batch_norm=frozen."
+            )
+
+    def training(self, step: int, values: Mapping[str, float]) -> None:
+        """Reports losses and the learning rate of a step."""
+        measured = self._meter.read(step)
+        self._log.scalars(step, values, events_only=measured)
+        # What matters most comes first: a narrow terminal cuts the line.
+        self._progress.update(step, {"loss": values["loss"], **measured, **values})
+
+    def evaluation(self, step: int, predictor: Predictor) -> Mapping[str, float]:
+        """Scores the weights as they are, draws some predictions and returns the scores."""
+        recipe, spec, split = self._recipe, self._dataset.spec, self._recipe.eval.split
+        self._progress.close()
+        source = self._dataset.source(split)
+        bar = Progress(f"evaluating {split}", len(source))
+        with self._meter.paused():
+            result = recipe.predict.evaluate(
+                predictor,
+                pipeline.eval_examples(source),
+                spec,
+                recipe.eval,
+                progress=lambda done, _: bar.update(done),
+                name_of=source.name,
+            )
+            scores = {f"{split}_{name}": value for name, value in result.all_scores.items()}
+            self._log.scalars(step, scores)
+            for i, example in enumerate(pipeline.eval_examples(source).take(_PICTURES)):
+                image, label = example["image"].numpy(), example["label"].numpy()
+                label_map = predictor.label_map(image).numpy()
+                strip = visualization.strip(
+                    image,
+                    label,
+                    label_map,
+                    spec.palette,
+                    spec.ignore_label,
+                    class_names=spec.class_names,
+                )
+                self._log.picture(step, f"{split}-{i}", strip)
+        return result.scores
+
+    def scores(self, step: int, scores: Mapping[str, float], best: bool) -> None:
+        """Prints the scores of an evaluation."""
+        metrics = self._recipe.predict.metrics
+        listed = (f"{metrics[name].title} {100 * value:.2f} %" for name, value in scores.items())
+        self._print(
+            f"step {step}: {self._recipe.eval.split} {', '.join(listed)}"
+            + (", the best so far" if best else "")
+        )
+
+    def curve(self) -> None:
+        """Draws the loss and the scores of all evaluations so far."""
+        split, metrics = self._recipe.eval.split, self._recipe.predict.metrics
+        titles = {f"{split}_{name}": f"{split} {row.title}" for name, row in metrics.items()}
+        self._log.curve({"loss": "loss", **titles})
+
+    def close(self) -> None:
+        """Closes the record."""
+        self._progress.close()
+        self._log.close()
