@@ -141,6 +141,11 @@ class Loss(Protocol):
         """Raises ValueError if the loss does not fit this number of classes."""
         ...
 
+    @property
+    def changes_size(self) -> bool:
+        """Whether the sizes in the loss follow from the step, so that XLA compiles every step."""
+        ...
+
     def with_class_weights(self, find: Callable[[], tuple[float, ...]]) -> Loss:
         """The loss as it is trained with; `find` counts the classes in the training split."""
         ...

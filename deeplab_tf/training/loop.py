@@ -25,7 +25,7 @@ from deeplab_tf.training.initial_weights import copy_weights, outside_strategy, 
 from deeplab_tf.training.remat import rematerialized
 from deeplab_tf.training.reports import Reports
 from deeplab_tf.training.state import RunState
-from deeplab_tf.training.step import compiled_step
+from deeplab_tf.training.step import check_jit_compile, compiled_step
 from deeplab_tf.training.workdir import check_recipe, save_recipe, save_spec
 from deeplab_tf.weights import weights_by_name
 
@@ -70,59 +70,24 @@ def train(
     config = recipe.train
     strategy = strategy or strategies.make_strategy(config.strategy, config.devices)
     strategies.check_batch_size(config.batch_size, strategy, config.accumulation_steps)
-    _check_jit_compile(recipe, strategy)
-    strategies.check_agreement(strategy, as_json.to_json(recipe), "recipe")
-    chief = strategies.is_chief(strategy)
-
-    check_recipe(workdir, recipe)
-    dataset = _open_dataset(recipe, data_dir)
-    keras.utils.set_random_seed(config.seed)
-    with strategy.scope(), layers_compute_in(config.precision):
-        model = recipe.model.build(dataset.spec.num_classes, auxiliary=True)
-        optimizer = recipe.optimizer.build(model)
-        state = RunState(
-            weights_by_name(model),
-            scale_loss=config.precision == "float16",
-            ema_decay=config.ema_decay,
-        )
-    run = _Run(
-        recipe=recipe,
-        workdir=workdir,
-        dataset=dataset,
-        strategy=strategy,
-        model=model,
-        optimizer=optimizer,
-        state=state,
-        checkpointer=Checkpointer(
-            workdir,
-            model,
-            optimizer,
-            state,
-            max_to_keep=config.max_to_keep,
-            best_metric=recipe.eval.best_metric,
-        ),
-        chief=chief,
-        print_fn=print_fn if chief else _print_nothing,
-    )
-    if chief:
-        if check_data and not has_checkpoints(workdir):  # which takes long, so all else comes first
-            _check_data(run)
-        save_recipe(workdir, recipe)
-        save_spec(workdir, run.spec)
-    step = _restore_or_initialize(run, init_model)
-    if step >= run.total_steps or (step and _is_patience_over(run, step)):
-        run.print_fn(f"{workdir} is complete: it is trained to step {step}")
-    else:
-        try:
+    check_jit_compile(recipe, strategy)
+    with strategies.lost_worker_as_error(strategy):
+        strategies.check_agreement(strategy, as_json.to_json(recipe), "recipe")
+        check_recipe(workdir, recipe)
+        run = _build(recipe, workdir, _open_dataset(recipe, data_dir), strategy, print_fn)
+        if run.chief:
+            if check_data and not has_checkpoints(workdir):  # long, so all else comes first
+                _check_data(run)
+            save_spec(workdir, run.spec)  # first: it refuses other classes
+            save_recipe(workdir, recipe)
+        step = _restore_or_initialize(run, init_model)
+        if step >= run.total_steps or (step and _is_patience_over(run, step)):
+            run.print_fn(f"{workdir} is complete: it is trained to step {step}")
+        else:
             _train_from(run, step)
             strategies.wait_for_workers(strategy)
-        except tf.errors.OpError as error:
-            message = strategies.lost_worker(error)
-            if message is None:
-                raise
-            raise ConnectionError(message) from error
     trained = outside_strategy(recipe.model, run.spec)
-    copy_weights(weights_by_name(model), trained)
+    copy_weights(weights_by_name(run.model), trained)
     return trained
 
 
@@ -172,7 +137,14 @@ def _train_from(run: _Run, step: int) -> None:
     skipped_examples: set[int] = set()
     batches = _batches(run, step, skipped_examples)
     up_to_date_predictor = _predictor_to_score(run)
-    reports = Reports(recipe, run.dataset, run.workdir, run.total_steps, run.print_fn)
+    reports = Reports(
+        recipe,
+        run.dataset,
+        run.workdir,
+        run.total_steps,
+        run.print_fn,
+        functools.partial(strategies.check_workers, run.strategy),
+    )
     if run.chief:
         reports.start(step)
         reports.announce(run.strategy.num_replicas_in_sync)
@@ -214,7 +186,7 @@ def _train_from(run: _Run, step: int) -> None:
             if _is_patience_over(run, step):
                 saving = finished = True
                 run.print_fn(f"stopping: no better score in {config.patience} evaluations")
-        # Weights before a recovery are kept: those of skipped steps may be about to diverge.
+        # Not while steps are skipped: a recovery must find weights from before them.
         if saving and run.chief and (in_a_row == 0 or finished):
             # After the evaluation, so that a run that resumes here has its rows.
             run.checkpointer.save(step)
@@ -224,6 +196,45 @@ def _train_from(run: _Run, step: int) -> None:
                 run.print_fn(pipeline.skipped_text(run.source, skipped_examples))
     if run.chief:
         reports.close()
+
+
+def _build(
+    recipe: Recipe,
+    workdir: str,
+    dataset: OpenDataset,
+    strategy: tf.distribute.Strategy,
+    print_fn: Callable[[str], None],
+) -> _Run:
+    """Makes the network, the optimizer and the state; nothing is written yet."""
+    config, chief = recipe.train, strategies.is_chief(strategy)
+    keras.utils.set_random_seed(config.seed)
+    with strategy.scope(), layers_compute_in(config.precision):
+        model = recipe.model.build(dataset.spec.num_classes, auxiliary=True)
+        optimizer = recipe.optimizer.build(model)
+        state = RunState(
+            weights_by_name(model),
+            scale_loss=config.precision == "float16",
+            ema_decay=config.ema_decay,
+        )
+    return _Run(
+        recipe=recipe,
+        workdir=workdir,
+        dataset=dataset,
+        strategy=strategy,
+        model=model,
+        optimizer=optimizer,
+        state=state,
+        checkpointer=Checkpointer(
+            workdir,
+            model,
+            optimizer,
+            state,
+            max_to_keep=config.max_to_keep,
+            best_metric=recipe.eval.best_metric,
+        ),
+        chief=chief,
+        print_fn=print_fn if chief else _print_nothing,
+    )
 
 
 def _open_dataset(recipe: Recipe, data_dir: str | None) -> OpenDataset:
@@ -379,15 +390,6 @@ def _return_to_checkpoint(run: _Run, step: int) -> int:
         f" {saved}, with the examples in another order"
     )
     return saved
-
-
-def _check_jit_compile(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
-    replicas = strategy.num_replicas_in_sync
-    if recipe.train.jit_compile and replicas > 1:
-        raise ValueError(
-            f"train.jit_compile must be false on {replicas} replicas: XLA cannot compile a step"
-            " that sums over devices (TensorFlow 2.21). Use --train.strategy=one_device."
-        )
 
 
 def _print_nothing(line: str) -> None:

@@ -59,6 +59,11 @@ class PixelLoss(Options):
         """
         raise NotImplementedError
 
+    @property
+    def changes_size(self) -> bool:
+        """Whether the number of pixels that count follows from the step, which XLA cannot do."""
+        return self.hard_example_mining_step > 0
+
     def with_class_weights(self, find: Callable[[], tuple[float, ...]]) -> Self:
         """The loss as it is trained with: `find()` gives the class weights that it needs.
 
@@ -181,6 +186,11 @@ class Lovasz(Options):
     per_image: bool = option(
         False, "IoU of each image, averaged; false: of all images of a replica's part together"
     )
+
+    @property
+    def changes_size(self) -> bool:
+        """False: all pixels count at every step."""
+        return False
 
     def with_class_weights(self, find: Callable[[], tuple[float, ...]]) -> Self:
         """The loss itself: it has no class weights."""

@@ -26,6 +26,7 @@ class Reports:
         workdir: str,
         total_steps: int,
         print_fn: Callable[[str], None],
+        check_workers: Callable[[], None],
     ):
         """Reports nothing yet; call `start` first.
 
@@ -35,9 +36,11 @@ class Reports:
           workdir: of the run.
           total_steps: length of training.
           print_fn: prints a line.
+          check_workers: called during evaluations; raises an error if a worker is gone.
         """
         self._recipe, self._dataset, self._workdir = recipe, dataset, workdir
         self._total_steps, self._print = total_steps, print_fn
+        self._check_workers = check_workers
 
     def start(self, step: int) -> None:
         """Opens the record at `step`; what it has of later steps is dropped. See RunLog."""
@@ -78,13 +81,18 @@ class Reports:
         self._progress.close()
         source = self._dataset.source(split)
         bar = Progress(f"evaluating {split}", len(source))
+
+        def progress(done: int, _: int | None) -> None:
+            bar.update(done)
+            self._check_workers()
+
         with self._meter.paused():
             result = recipe.predict.evaluate(
                 predictor,
                 pipeline.eval_examples(source),
                 spec,
                 recipe.eval,
-                progress=lambda done, _: bar.update(done),
+                progress=progress,
                 name_of=source.name,
             )
             scores = {f"{split}_{name}": value for name, value in result.all_scores.items()}

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.layers import full_precision
-from deeplab_tf.recipe.parts import BuiltOptimizer, LossFn
+from deeplab_tf.recipe.parts import BuiltOptimizer, LossFn, Recipe
 from deeplab_tf.training.state import RunState, replicated
 
 _SUM = tf.distribute.ReduceOp.SUM
@@ -154,6 +154,23 @@ def compiled_step(
         return of_first_replica(finish_all(before, learning_rate))
 
     return in_parts
+
+
+def check_jit_compile(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
+    """Checks that XLA can compile the step of a recipe, if it asks for that (TensorFlow 2.21).
+
+    Raises:
+      ValueError: it cannot; the message says why.
+    """
+    replicas = strategy.num_replicas_in_sync
+    reasons = [
+        (replicas > 1, f"on {replicas} replicas: XLA cannot read a variable of another device"),
+        (recipe.train.remat, "with train.remat, which XLA undoes"),
+        (recipe.loss.changes_size, "with a loss that changes its size: each step would compile"),
+    ]
+    for applies, reason in reasons:
+        if recipe.train.jit_compile and applies:
+            raise ValueError(f"train.jit_compile must be false {reason}; got true.")
 
 
 def _gradients(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -78,7 +79,12 @@ def _local_devices(devices: tuple[str, ...], *, one: bool) -> tuple[str, ...]:
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
-    return tf.distribute.MirroredStrategy(list(devices))
+    tf_config = os.environ.pop("TF_CONFIG", None)  # read there in vain, and refused if it is empty
+    try:
+        return tf.distribute.MirroredStrategy(list(devices))
+    finally:
+        if tf_config is not None:
+            os.environ["TF_CONFIG"] = tf_config
 
 
 @functools.cache

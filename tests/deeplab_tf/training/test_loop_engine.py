@@ -211,6 +211,8 @@ def test_small_batches_are_named_where_batch_norm_needs_large_ones(
     )
     printed = []
     dataset = recipe.dataset.open(None)
-    Reports(recipe, dataset, str(tmp_path), 1, printed.append).announce(replicas=1)
+    Reports(recipe, dataset, str(tmp_path), 1, printed.append, check_workers=lambda: None).announce(
+        replicas=1
+    )
     assert (f"statistics from {images} images" in "".join(printed)) == (images is not None)
     assert ("warning" in "".join(printed)) == (images is not None)

@@ -138,7 +138,7 @@ def test_layers_that_are_not_trained_stay_as_they_are():
     _check_equal(build, tolerance=1e-6)
 
 
-# Of FastFCN three heads read one map; the order in which their gradients are added differs.
+# Several parts of FastFCN read one map, and their gradients are added in another order.
 _NETWORKS = {
     "resnet": (_deeplab("resnet_tiny"), 0.0),
     "xception": (_deeplab("xception_tiny"), 0.0),

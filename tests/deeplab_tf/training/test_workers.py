@@ -10,8 +10,13 @@ import subprocess
 import sys
 import threading
 
+import keras
+import numpy as np
 import pytest
 
+from deeplab_tf.recipe import as_json
+from deeplab_tf.training.selfcheck import train_steps
+from deeplab_tf.training.strategy import make_strategy
 from deeplab_tf.training.workers import Cluster, meet, read_cluster
 
 _LIMIT = 120  # seconds, far above what any of these processes takes
@@ -178,7 +183,6 @@ def test_taken_port_is_an_error_of_the_system():
 _PREAMBLE = """
 import os, sys, time
 import cli
-from absl import flags
 
 def run():
     import tensorflow as tf
@@ -291,3 +295,40 @@ strategies.wait_for_workers(strategy)
         _, errors = processes[0].communicate(timeout=_LIMIT)
     assert processes[0].returncode == 1 and errors.count("\n") == 1
     assert errors.startswith("error: worker 1 (127.0.0.1:")
+
+
+@pytest.mark.slow  # two processes with TensorFlow and a network
+def test_two_workers_train_as_one_process_does(root, tmp_path, recipe_of, photos):
+    recipe = recipe_of(photos)
+    recipe_file = tmp_path / "recipe.json"
+    recipe_file.write_text(as_json.to_json(recipe), encoding="utf-8")
+    body = f"""
+import keras
+import numpy as np
+from deeplab_tf import zoo
+from deeplab_tf.recipe import as_json
+from deeplab_tf.training.selfcheck import train_steps
+keras.config.set_dtype_policy("float64")
+text = open({str(recipe_file)!r}, encoding="utf-8").read()
+recipe = as_json.from_json(text, zoo.PARTS)
+last = train_steps(recipe, recipe.dataset.open(None), strategy, 3)[-1]
+np.savez(f"{tmp_path}/{{rank}}.npz", loss=last.loss, **last.weights, **last.statistics)
+strategies.wait_for_workers(strategy)
+"""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    try:
+        one = make_strategy("one_device", ("CPU:0",))
+        last = train_steps(recipe, recipe.dataset.open(None), one, 3)[-1]
+    finally:
+        keras.config.set_dtype_policy(policy)
+    with _workers(root, tmp_path, body) as processes:
+        for process in processes:
+            _, errors = process.communicate(timeout=_LIMIT)
+            assert process.returncode == 0, errors
+    expected = {"loss": last.loss, **last.weights, **last.statistics}
+    for rank in (0, 1):
+        with np.load(tmp_path / f"{rank}.npz") as found:
+            assert set(found) == set(expected)
+            for name, value in expected.items():
+                np.testing.assert_allclose(found[name], value, atol=1e-11, err_msg=name)
