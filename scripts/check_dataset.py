@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
     dataset = recipe_flags.part_from_flags("dataset", None, DATASETS)
     cli.import_tensorflow()
     from deeplab_tf.data.check import check_dataset
-    from deeplab_tf.training.progress import Progress
+    from deeplab_tf.training.report.progress import Progress
 
     opened = dataset.open(_DATA_DIR.value)
     progress = Progress("checking", sum(map(len, opened.sources.values())))

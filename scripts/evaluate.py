@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     cli.import_tensorflow()
     from deeplab_tf.data import pipeline
     from deeplab_tf.recipe.files import write_text
-    from deeplab_tf.training.progress import Progress
+    from deeplab_tf.training.report.progress import Progress
 
     recipe = trained.recipe(_PARTS)
     dataset = recipe.dataset.open(_DATA_DIR.value)

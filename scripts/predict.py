@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     outputs = photos.output_stems(photos.find_photos(_IMAGES.value), _OUTPUT.value)
     cli.import_tensorflow()
     from deeplab_tf.pictures import visualization
-    from deeplab_tf.training.progress import Progress
+    from deeplab_tf.training.report.progress import Progress
 
     label_map_of, spec = _saved_model() if trained.WORKDIR.value is None else _trained_model()
     legend = visualization.legend(spec.class_names, spec.palette)

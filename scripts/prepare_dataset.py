@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
 
     from deeplab_tf.data import pipeline
     from deeplab_tf.pictures.visualization import save_picture
-    from deeplab_tf.training.progress import Progress
+    from deeplab_tf.training.report.progress import Progress
 
     shown: dict[str, Progress] = {}
 

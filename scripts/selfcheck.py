@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     cli.import_tensorflow(logical_cpus=_LOGICAL_CPUS.value or 1)
     import keras
 
-    from deeplab_tf.training.strategy import check_batch_size, make_strategy
+    from deeplab_tf.training.devices.strategy import check_batch_size, make_strategy
 
     if recipe.train.precision != "float32":
         keras.config.set_dtype_policy(f"mixed_{recipe.train.precision}")
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
 
 
 def _compare(recipe: Recipe, dataset: OpenDataset, together, alone) -> None:
-    from deeplab_tf.training.selfcheck import differences, train_steps
+    from deeplab_tf.training.devices.selfcheck import differences, train_steps
 
     replicas, steps = together.num_replicas_in_sync, _STEPS.value
     one = train_steps(recipe, dataset, alone, steps)
@@ -95,7 +95,7 @@ def _compare(recipe: Recipe, dataset: OpenDataset, together, alone) -> None:
 
 
 def _time(recipe: Recipe, dataset: OpenDataset, together, alone) -> None:
-    from deeplab_tf.training.selfcheck import pipeline_speed, step_speed
+    from deeplab_tf.training.devices.selfcheck import pipeline_speed, step_speed
 
     replicas, rounds = together.num_replicas_in_sync, _ROUNDS.value
     speed = step_speed(recipe, dataset, together, rounds)

@@ -38,8 +38,11 @@ def main(argv: list[str]) -> None:
         return
     cli.require(workdir=_WORKDIR.value)
     cli.import_tensorflow()
+    from deeplab_tf.training.devices.strategy import is_chief, make_strategy
     from deeplab_tf.training.loop import train
 
+    # First: several workers must be connected before TensorFlow runs an operation.
+    strategy = make_strategy(recipe.train.strategy, recipe.train.devices)
     if _DETERMINISTIC.value:
         import tensorflow as tf
 
@@ -53,9 +56,11 @@ def main(argv: list[str]) -> None:
         workdir=_WORKDIR.value,
         data_dir=_DATA_DIR.value,
         init_model=init_model,
+        strategy=strategy,
         check_data=_CHECK_DATA.value,
     )
-    print(f"done; results are in {_WORKDIR.value}")
+    if is_chief(strategy):
+        print(f"done; results are in {_WORKDIR.value}")
 
 
 if __name__ == "__main__":

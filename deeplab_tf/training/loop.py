@@ -12,21 +12,21 @@ import tensorflow as tf
 
 from deeplab_tf.data import pipeline
 from deeplab_tf.data.check import check_dataset
-from deeplab_tf.layers import layers_compute_in
+from deeplab_tf.layers import full_precision, layers_compute_in
 from deeplab_tf.layers.names import LOGITS
+from deeplab_tf.layers.remat import rematerialized
 from deeplab_tf.recipe import as_json
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource, OpenDataset
 from deeplab_tf.recipe.messages import shortened
 from deeplab_tf.recipe.parts import BuiltOptimizer, Predictor, Recipe
-from deeplab_tf.training import strategy as strategies
 from deeplab_tf.training.checkpoints import Checkpointer, has_checkpoints
 from deeplab_tf.training.class_weights import class_weights
+from deeplab_tf.training.devices import strategy as strategies
 from deeplab_tf.training.initial_weights import copy_weights, outside_strategy, start_from
-from deeplab_tf.training.remat import rematerialized
-from deeplab_tf.training.reports import Reports
+from deeplab_tf.training.report.reports import Reports
 from deeplab_tf.training.state import RunState
 from deeplab_tf.training.step import check_jit_compile, compiled_step
-from deeplab_tf.training.workdir import check_recipe, save_recipe, save_spec
+from deeplab_tf.training.workdir import check_path, check_recipe, save_recipe, save_spec
 from deeplab_tf.weights import weights_by_name
 
 _MOST_SKIPPED = 10  # ours: steps in a row without a finite gradient
@@ -50,7 +50,7 @@ def train(
 
     Args:
       recipe: what to train.
-      workdir: where results go; see checkpoints.py, workdir.py and run_log.py.
+      workdir: where results go; see checkpoints.py, workdir.py and report/run_log.py.
       data_dir: where prepared datasets are; None: TFDS' default place.
       init_model: start from its weights, wherever name and shape agree; the whole backbone must.
       strategy: None: `make_strategy(recipe.train.strategy, recipe.train.devices)`.
@@ -67,6 +67,7 @@ def train(
         intact.
       FloatingPointError: ten steps in a row had no finite gradient. The last checkpoint is intact.
     """
+    check_path(workdir)
     config = recipe.train
     strategy = strategy or strategies.make_strategy(config.strategy, config.devices)
     strategies.check_batch_size(config.batch_size, strategy, config.accumulation_steps)
@@ -157,7 +158,7 @@ def _train_from(run: _Run, step: int) -> None:
     while not finished:
         learning_rate = learning_rate_at(step) * config.learning_rate_factor
         results = make_step(
-            next(batches), tf.constant(step), tf.constant(learning_rate, tf.float32)
+            next(batches), tf.constant(step), tf.constant(learning_rate, full_precision())
         )
         step += 1
         finished = step == run.total_steps

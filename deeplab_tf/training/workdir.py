@@ -17,6 +17,21 @@ from deeplab_tf.training.checkpoints import has_weights
 T = TypeVar("T")
 
 
+def check_path(workdir: str) -> None:
+    """Checks that a workdir is on a file system of this machine.
+
+    Checkpoints are renamed and rows are appended, which stores of objects cannot do.
+
+    Raises:
+      ValueError: it is a URL, such as gs://bucket/run.
+    """
+    if "://" in workdir:
+        raise ValueError(
+            f"the workdir must be a directory of this machine; got {workdir}. Mount the store, such"
+            " as a bucket by gcsfuse, or copy the directory."
+        )
+
+
 def check_recipe(workdir: str, recipe: Recipe) -> None:
     """Checks that a workdir that was trained in holds a run of this recipe.
 
@@ -100,6 +115,7 @@ def load_spec(workdir: str) -> DatasetSpec:
 
 
 def _read(workdir: str, name: str, read: Callable[[str], T]) -> T:
+    check_path(workdir)
     path = os.path.join(workdir, name)
     if os.path.isfile(workdir):
         raise FileNotFoundError(

@@ -12,13 +12,13 @@ from PIL import Image
 from deeplab_tf.data.augment import RandomCrop, RandomFlip
 from deeplab_tf.data.datasets import Folder, shapes
 from deeplab_tf.recipe.parts import Recipe, Train
+from deeplab_tf.training.devices.strategy import make_strategy
 from deeplab_tf.training.loop import train
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD
 from deeplab_tf.training.schedules import Poly
 from deeplab_tf.training.state import RunState
 from deeplab_tf.training.step import train_step
-from deeplab_tf.training.strategy import make_strategy
 from deeplab_tf.weights import fit_weights, weights_by_name
 from deeplab_tf.zoo import load_model
 from jpu_tf.augment import RandomBlur, RandomShortSide

@@ -11,7 +11,7 @@ import tensorflow as tf
 from deeplab_tf.layers.normalization import BatchNorm
 from deeplab_tf.layers.precision import full_precision
 from deeplab_tf.model import DeepLabV3PlusConfig
-from deeplab_tf.training.strategy import make_strategy
+from deeplab_tf.training.devices.strategy import make_strategy
 from jpu_tf.heads import HEADS
 from jpu_tf.model import FastFCNConfig
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab_tf.training.devices.strategy import make_strategy
 from deeplab_tf.training.losses import CrossEntropy, Focal
 from deeplab_tf.training.optimizers import SGD
 from deeplab_tf.training.state import RunState
 from deeplab_tf.training.step import compiled_step
-from deeplab_tf.training.strategy import make_strategy
 from deeplab_tf.weights import weights_by_name
 
 _ONE, _TWO = ("CPU:0",), ("CPU:0", "CPU:1")

@@ -15,7 +15,7 @@ from deeplab_tf.training.checkpoints import Checkpointer
 from deeplab_tf.training.loop import train
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD
-from deeplab_tf.training.reports import Reports
+from deeplab_tf.training.report.reports import Reports
 
 _ALL = {
     "precision": "float16",

@@ -9,10 +9,10 @@ from PIL import Image
 
 from deeplab_tf import zoo
 from deeplab_tf.recipe.parts import Eval
+from deeplab_tf.training.devices.strategy import make_strategy
 from deeplab_tf.training.loop import train
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.schedules import Poly
-from deeplab_tf.training.strategy import make_strategy
 
 
 def silent(line: str) -> None:

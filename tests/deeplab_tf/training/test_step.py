@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.model import DeepLabV3PlusConfig
+from deeplab_tf.training.devices.strategy import make_strategy
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD, AdamW
 from deeplab_tf.training.state import RunState
 from deeplab_tf.training.step import train_step
-from deeplab_tf.training.strategy import make_strategy
 from deeplab_tf.weights import fit_weights, weights_by_name
 
 # Of each replica: gradients through batch normalization, decoder, and a head of one pixel.

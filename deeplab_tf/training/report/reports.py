@@ -8,9 +8,9 @@ from deeplab_tf.data import pipeline
 from deeplab_tf.pictures import visualization
 from deeplab_tf.recipe.dataset_spec import OpenDataset
 from deeplab_tf.recipe.parts import Predictor, Recipe
-from deeplab_tf.training.meter import Meter
-from deeplab_tf.training.progress import Progress
-from deeplab_tf.training.run_log import RunLog
+from deeplab_tf.training.report.meter import Meter
+from deeplab_tf.training.report.progress import Progress
+from deeplab_tf.training.report.run_log import RunLog
 
 _PICTURES = 3  # ours: validation examples drawn at each evaluation
 _FEWEST_IMAGES = 16  # cited: DeepLabv3 Sec. 4.1, for the statistics of batch normalization

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from deeplab_tf.layers.names import BACKBONE_PREFIX
+from deeplab_tf.recipe.lazy import tf
 
 _SIDE = 512  # ours: of the image for which sizes are compared, pixels
 

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.layers import NormConfig, batch_norm, conv, relu
+from deeplab_tf.layers.remat import rematerialized
 from deeplab_tf.model import DeepLabV3PlusConfig
-from deeplab_tf.training.remat import rematerialized
-from deeplab_tf.training.strategy import make_strategy
+from deeplab_tf.training.devices.strategy import make_strategy
 from deeplab_tf.weights import weights_by_name
 from jpu_tf.heads import FCN
 from jpu_tf.model import FastFCNConfig

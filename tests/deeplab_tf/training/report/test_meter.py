@@ -3,7 +3,7 @@ import pathlib
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.training.meter import Meter, peak_memory
+from deeplab_tf.training.report.meter import Meter, peak_memory
 
 _STATUS = pathlib.Path("/proc/self/status")
 

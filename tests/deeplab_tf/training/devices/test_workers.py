@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from deeplab_tf.recipe import as_json
-from deeplab_tf.training.selfcheck import train_steps
-from deeplab_tf.training.strategy import make_strategy
-from deeplab_tf.training.workers import Cluster, meet, read_cluster
+from deeplab_tf.training.devices.selfcheck import train_steps
+from deeplab_tf.training.devices.strategy import make_strategy
+from deeplab_tf.training.devices.workers import Cluster, meet, read_cluster
 
 _LIMIT = 120  # seconds, far above what any of these processes takes
 
@@ -149,7 +149,7 @@ def test_worker_that_does_not_start_is_named_and_given_up():
 
 
 def test_a_worker_says_whom_it_waits_for(monkeypatch):
-    monkeypatch.setattr("deeplab_tf.training.workers._QUIET", 0.1)
+    monkeypatch.setattr("deeplab_tf.training.devices.workers._QUIET", 0.1)
     ports = _free_ports(2)
     said = []
     _meeting([_call(ports, 0, {}, said.append, limit=2.0)])
@@ -186,7 +186,7 @@ import cli
 
 def run():
     import tensorflow as tf
-    from deeplab_tf.training import strategy as strategies
+    from deeplab_tf.training.devices import strategy as strategies
     strategy = strategies.make_strategy()
     with strategy.scope():
         total = tf.Variable(1.0)
@@ -307,7 +307,7 @@ import keras
 import numpy as np
 from deeplab_tf import zoo
 from deeplab_tf.recipe import as_json
-from deeplab_tf.training.selfcheck import train_steps
+from deeplab_tf.training.devices.selfcheck import train_steps
 keras.config.set_dtype_policy("float64")
 text = open({str(recipe_file)!r}, encoding="utf-8").read()
 recipe = as_json.from_json(text, zoo.PARTS)

@@ -15,7 +15,7 @@ import tensorflow as tf
 # Not public. TensorFlow's own defaults would wait an hour for a worker that dies while it starts.
 from tensorflow.python.eager import context
 
-from deeplab_tf.training.workers import Cluster, meet, read_cluster
+from deeplab_tf.training.devices.workers import Cluster, meet, read_cluster
 
 _HEARTBEAT = 30  # ours: seconds without a sign of life after which a worker is given up
 _REGISTER = 120  # ours: seconds from the meeting of the workers until TensorFlow knows them all

@@ -1,6 +1,6 @@
 import io
 
-from deeplab_tf.training.progress import Progress
+from deeplab_tf.training.report.progress import Progress
 
 
 class Terminal(io.StringIO):

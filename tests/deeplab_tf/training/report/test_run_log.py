@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf.training.run_log import RunLog
+from deeplab_tf.training.report.run_log import RunLog
 
 
 def read_csv(workdir) -> str:

@@ -6,7 +6,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.training.strategy import (
+from deeplab_tf.training.devices.strategy import (
     check_agreement,
     check_batch_size,
     check_workers,

@@ -20,9 +20,9 @@ import tensorflow as tf
 
 from deeplab_tf.data import pipeline
 from deeplab_tf.layers import full_precision
+from deeplab_tf.layers.remat import rematerialized
 from deeplab_tf.recipe.dataset_spec import OpenDataset
 from deeplab_tf.recipe.parts import Recipe
-from deeplab_tf.training.remat import rematerialized
 from deeplab_tf.training.state import RunState
 from deeplab_tf.training.step import compiled_step
 from deeplab_tf.weights import weights_by_name

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from deeplab_tf.recipe.options import Options, option
-from deeplab_tf.training.selfcheck import (
+from deeplab_tf.training.devices.selfcheck import (
     Difference,
     differences,
     pipeline_speed,
     step_speed,
     train_steps,
 )
-from deeplab_tf.training.strategy import make_strategy
+from deeplab_tf.training.devices.strategy import make_strategy
 
 _TWO = ("CPU:0", "CPU:1")
 
