@@ -332,3 +332,43 @@ strategies.wait_for_workers(strategy)
             assert set(found) == set(expected)
             for name, value in expected.items():
                 np.testing.assert_allclose(found[name], value, atol=1e-11, err_msg=name)
+
+
+@pytest.mark.slow  # three times two processes with TensorFlow and a network
+def test_killed_workers_resume_to_the_numbers_of_an_uninterrupted_run(
+    root, tmp_path, recipe_of, photos
+):
+    recipe_file = tmp_path / "recipe.json"
+    recipe_file.write_text(as_json.to_json(recipe_of(photos, steps=6)), encoding="utf-8")
+
+    def body(workdir):
+        return f"""
+from deeplab_tf import zoo
+from deeplab_tf.recipe import as_json
+from deeplab_tf.training.loop import train
+text = open({str(recipe_file)!r}, encoding="utf-8").read()
+recipe = as_json.from_json(text, zoo.PARTS)
+say = lambda line: print(line, flush=True)
+train(recipe, workdir={str(workdir)!r}, strategy=strategy, check_data=False, print_fn=say)
+"""
+
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    with _workers(root, tmp_path, body(stopped)) as (chief, other):
+        while not chief.stdout.readline().startswith("step 4"):
+            assert chief.poll() is None
+        other.kill()
+        _, errors = chief.communicate(timeout=_LIMIT)
+        assert chief.returncode == 1
+        assert "error: worker 1 (127.0.0.1:" in errors.splitlines()[-1]
+    for workdir in (stopped, whole):
+        with _workers(root, tmp_path, body(workdir)) as processes:
+            outputs = []
+            for process in processes:
+                output, errors = process.communicate(timeout=_LIMIT)
+                assert process.returncode == 0, errors
+                outputs.append(output)
+        assert ("resuming at step" in outputs[0]) == (workdir == stopped)
+        assert outputs[1] == ""  # the chief prints
+    tables = [(workdir / "metrics.csv").read_text() for workdir in (stopped, whole)]
+    assert tables[0] == tables[1]
+    assert len(tables[0].splitlines()) == 1 + 6 + 3
