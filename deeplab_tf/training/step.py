@@ -109,16 +109,17 @@ def compiled_step(
         return lambda batch_parts, *scalars: whole(batch_parts[0], *scalars)
 
     variables = [variable.value for variable in model.trainable_variables]
+    dtype = full_precision()  # here: replicas run in threads, which do not see the dtype policy
     with strategy.scope():
         sums = [replicated(tf.zeros_like(v), f"gradient_{i}") for i, v in enumerate(variables)]
         losses = {
-            name: replicated(tf.zeros([], full_precision()), f"loss_{name}")
+            name: replicated(tf.zeros([], dtype), f"loss_{name}")
             for name in losses_at(tf.constant(0))
         }
 
     def start(labels, images, step):
         counts = [
-            _numbers_of_terms(model, losses_at(step), label, image)
+            _numbers_of_terms(model, losses_at(step), label, image, dtype)
             for label, image in zip(labels, images, strict=True)
         ]
         totals = {name: tf.add_n([each[name] for each in counts]) for name in losses}
@@ -206,14 +207,14 @@ def _over_replicas(counts, loss_normalization):
     return tf.nest.map_structure(lambda count: count * context.num_replicas_in_sync, counts)
 
 
-def _numbers_of_terms(model, output_losses, label, image):
+def _numbers_of_terms(model, output_losses, label, image, dtype):
     """Output name -> number of terms of its loss, which follows from the labels.
 
     With hard example mining it is the number of pixels that are kept.
     """
     shapes = model.compute_output_shape(image.shape)
     return {
-        name: loss_fn(label, tf.zeros(shapes[name]))[1]
+        name: loss_fn(label, tf.zeros(shapes[name], dtype))[1]
         for name, (loss_fn, _) in output_losses.items()
     }
 

@@ -56,7 +56,7 @@ def _loss(outputs):
 
 def _step(build, remat, devices=("CPU:0",)):
     """Outputs, gradients, weights after one step that updates the moving statistics alone."""
-    strategy = make_strategy(devices)
+    strategy = make_strategy("mirrored", devices)
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = build()
