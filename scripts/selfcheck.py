@@ -3,8 +3,9 @@
 python scripts/selfcheck.py --recipe=quickstart_shapes
 python scripts/selfcheck.py --recipe=quickstart_shapes --logical_cpus=2
 
-It takes the flags of train.py, and makes a few training steps of the recipe's batch twice: on all
-devices, and on the first one alone. Dropout is off. Then it times the step and the input pipeline.
+It takes the recipe's flags, as train.py does. It makes a few training steps on all devices, and on
+the first one alone, there also with the examples of each batch in reverse order. Dropout is off.
+Then it times the step and the input pipeline.
 """
 
 from __future__ import annotations
@@ -37,12 +38,8 @@ def main(argv: list[str]) -> None:
     if _LOGICAL_CPUS.value:
         devices = tuple(f"CPU:{i}" for i in range(_LOGICAL_CPUS.value))
     cli.import_tensorflow(logical_cpus=_LOGICAL_CPUS.value or 1)
-    import keras
-
     from deeplab_tf.training.devices.strategy import check_batch_size, make_strategy
 
-    if recipe.train.precision != "float32":
-        keras.config.set_dtype_policy(f"mixed_{recipe.train.precision}")
     together = make_strategy("mirrored", devices)
     check_batch_size(recipe.train.batch_size, together, recipe.train.accumulation_steps)
     names = [name.rpartition("device:")[2] for name in together.extended.worker_devices]
@@ -62,6 +59,7 @@ def _compare(recipe: Recipe, dataset: OpenDataset, together, alone) -> None:
     from deeplab_tf.training.devices.selfcheck import differences, train_steps
 
     replicas, steps = together.num_replicas_in_sync, _STEPS.value
+    print(f"training {steps} steps on one device, in reverse order, and on all", flush=True)
     one = train_steps(recipe, dataset, alone, steps)
     reordered = differences(train_steps(recipe, dataset, alone, steps, reverse=True), one)
     found = differences(train_steps(recipe, dataset, together, steps), one)
@@ -98,6 +96,7 @@ def _time(recipe: Recipe, dataset: OpenDataset, together, alone) -> None:
     from deeplab_tf.training.devices.selfcheck import pipeline_speed, step_speed
 
     replicas, rounds = together.num_replicas_in_sync, _ROUNDS.value
+    print("measuring the speed of the step and of the input pipeline", flush=True)
     speed = step_speed(recipe, dataset, together, rounds)
     lines = {f"step on {replicas} replica(s)": f"{speed:.4g} images/s"}
     if replicas > 1:

@@ -128,8 +128,12 @@ class Checkpointer:
         """
         if not score > self.best()[1]:  # NaN neither
             return False
-        _save(self._weights, self._best_directory, step, max_to_keep=1)
+        _save(self._weights, self._best_directory, step, max_to_keep=None)
         write_text(self._best_path, json.dumps({"step": step, self._metric: score}) + "\n")
+        # A run that returned to an earlier step may have a later best one.
+        for old in _steps(self._best_directory):
+            if old != step:
+                _remove(self._best_directory, f"ckpt-{old}.")
         return True
 
     def best(self) -> tuple[int, float]:
@@ -159,7 +163,9 @@ class Checkpointer:
         Raises:
           ValueError: the checkpoint is damaged or of another model.
         """
-        step = max(_steps(self._best_directory), default=0)
+        steps = _steps(self._best_directory)
+        recorded = self.best()[0] if os.path.exists(self._best_path) else 0
+        step = recorded if recorded in steps else max(steps, default=0)
         if not step and os.path.exists(self._best_path):
             raise ValueError(
                 f"the best weights are missing in {self._best_directory}, but best.json is there;"
@@ -204,7 +210,9 @@ def _steps(directory: str) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def _save(checkpoint: tf.train.Checkpoint, directory: str, step: int, max_to_keep: int) -> str:
+def _save(
+    checkpoint: tf.train.Checkpoint, directory: str, step: int, max_to_keep: int | None
+) -> str:
     os.makedirs(directory, exist_ok=True)
     _remove(directory, "partial-")  # of a run that was killed while saving
     path = os.path.join(directory, f"ckpt-{step}")
@@ -221,7 +229,7 @@ def _save(checkpoint: tf.train.Checkpoint, directory: str, step: int, max_to_kee
             f"could not save {path}: {str(error).splitlines()[0][:300]}. Intact: {whole}. Make room"
             " or choose another workdir; the same command resumes from the last one."
         ) from error
-    for old in _steps(directory)[:-max_to_keep]:
+    for old in _steps(directory)[:-max_to_keep] if max_to_keep else ():
         _remove(directory, f"ckpt-{old}.")
     return path
 

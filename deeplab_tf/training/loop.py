@@ -12,20 +12,27 @@ import tensorflow as tf
 
 from deeplab_tf.data import pipeline
 from deeplab_tf.data.check import check_dataset
-from deeplab_tf.layers import full_precision, layers_compute_in
+from deeplab_tf.layers import full_precision
 from deeplab_tf.layers.names import LOGITS
-from deeplab_tf.layers.remat import rematerialized
 from deeplab_tf.recipe import as_json
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource, OpenDataset
 from deeplab_tf.recipe.messages import shortened
-from deeplab_tf.recipe.parts import BuiltOptimizer, Predictor, Recipe
+from deeplab_tf.recipe.parts import Loss, Predictor, Recipe
 from deeplab_tf.training.checkpoints import Checkpointer, has_checkpoints
 from deeplab_tf.training.class_weights import class_weights
 from deeplab_tf.training.devices import strategy as strategies
-from deeplab_tf.training.initial_weights import copy_weights, outside_strategy, start_from
 from deeplab_tf.training.report.reports import Reports
-from deeplab_tf.training.state import RunState
-from deeplab_tf.training.step import check_jit_compile, compiled_step
+from deeplab_tf.training.run import (
+    Network,
+    batch_options,
+    batches,
+    build_network,
+    build_step,
+    copy_weights,
+    outside_strategy,
+    start_from,
+)
+from deeplab_tf.training.step import check_jit_compile
 from deeplab_tf.training.workdir import check_path, check_recipe, save_recipe, save_spec
 from deeplab_tf.weights import weights_by_name
 
@@ -74,8 +81,12 @@ def train(
     check_jit_compile(recipe, strategy)
     with strategies.lost_worker_as_error(strategy):
         strategies.check_agreement(strategy, as_json.to_json(recipe), "recipe")
+        strategies.check_agreement(strategy, workdir, "workdir")
         check_recipe(workdir, recipe)
-        run = _build(recipe, workdir, _open_dataset(recipe, data_dir), strategy, print_fn)
+        dataset = _open_dataset(recipe, data_dir)
+        strategies.check_agreement(strategy, dataset.spec.to_json(), "dataset")
+        run = _prepare(recipe, workdir, dataset, strategy, print_fn)
+        up_to_date_predictor = _predictor_to_score(run)
         if run.chief:
             if check_data and not has_checkpoints(workdir):  # long, so all else comes first
                 _check_data(run)
@@ -85,10 +96,10 @@ def train(
         if step >= run.total_steps or (step and _is_patience_over(run, step)):
             run.print_fn(f"{workdir} is complete: it is trained to step {step}")
         else:
-            _train_from(run, step)
+            _train_from(run, step, up_to_date_predictor)
             strategies.wait_for_workers(strategy)
     trained = outside_strategy(recipe.model, run.spec)
-    copy_weights(weights_by_name(run.model), trained)
+    copy_weights(weights_by_name(run.network.model), trained)
     return trained
 
 
@@ -100,9 +111,7 @@ class _Run:
     workdir: str
     dataset: OpenDataset
     strategy: tf.distribute.Strategy
-    model: keras.Model
-    optimizer: BuiltOptimizer
-    state: RunState
+    network: Network
     checkpointer: Checkpointer
     chief: bool  # whether this process writes and prints
     print_fn: Callable[[str], None]
@@ -122,22 +131,28 @@ class _Run:
         return self.recipe.eval.split in self.dataset.sources
 
     @property
+    def recoveries(self) -> int:
+        """How often training returned to a checkpoint."""
+        return int(self.network.state.recoveries.numpy())
+
+    @property
     def total_steps(self) -> int:
         return self.recipe.train.total_steps(len(self.source))
 
 
-def _train_from(run: _Run, step: int) -> None:
+def _train_from(run: _Run, step: int, up_to_date_predictor: Callable[[], Predictor]) -> None:
     """The loop, from `step` to the end."""
     recipe, config = run.recipe, run.recipe.train
-    make_step = _compiled(run)
+    make_step = build_step(
+        recipe, run.network, _pixel_loss(run), run.spec.ignore_label, run.strategy
+    )
     learning_rate_at = functools.partial(
         recipe.schedule,
         total_steps=run.total_steps,
         steps_per_epoch=len(run.source) / config.batch_size,
     )
     skipped_examples: set[int] = set()
-    batches = _batches(run, step, skipped_examples)
-    up_to_date_predictor = _predictor_to_score(run)
+    batch_parts = _batches(run, step, skipped_examples)
     reports = Reports(
         recipe,
         run.dataset,
@@ -158,7 +173,7 @@ def _train_from(run: _Run, step: int) -> None:
     while not finished:
         learning_rate = learning_rate_at(step) * config.learning_rate_factor
         results = make_step(
-            next(batches), tf.constant(step), tf.constant(learning_rate, full_precision())
+            next(batch_parts), tf.constant(step), tf.constant(learning_rate, full_precision())
         )
         step += 1
         finished = step == run.total_steps
@@ -171,7 +186,7 @@ def _train_from(run: _Run, step: int) -> None:
         in_a_row = 0 if known is None else int(known["skipped_in_a_row"])
         if in_a_row >= _MOST_SKIPPED:
             step = _return_to_checkpoint(run, step)
-            batches = _batches(run, step, skipped_examples)
+            batch_parts = _batches(run, step, skipped_examples)
             if run.chief:
                 reports.close()
                 reports.start(step)
@@ -182,7 +197,9 @@ def _train_from(run: _Run, step: int) -> None:
         if evaluating:
             if run.chief:
                 scores = reports.evaluation(step, up_to_date_predictor())
-                best = run.checkpointer.save_best(step, scores[recipe.eval.best_metric])
+                best = in_a_row == 0 and run.checkpointer.save_best(
+                    step, scores[recipe.eval.best_metric]
+                )
                 reports.scores(step, scores, best)
             if _is_patience_over(run, step):
                 saving = finished = True
@@ -199,37 +216,27 @@ def _train_from(run: _Run, step: int) -> None:
         reports.close()
 
 
-def _build(
+def _prepare(
     recipe: Recipe,
     workdir: str,
     dataset: OpenDataset,
     strategy: tf.distribute.Strategy,
     print_fn: Callable[[str], None],
 ) -> _Run:
-    """Makes the network, the optimizer and the state; nothing is written yet."""
+    """Builds what the steps need; nothing is written yet."""
     config, chief = recipe.train, strategies.is_chief(strategy)
-    keras.utils.set_random_seed(config.seed)
-    with strategy.scope(), layers_compute_in(config.precision):
-        model = recipe.model.build(dataset.spec.num_classes, auxiliary=True)
-        optimizer = recipe.optimizer.build(model)
-        state = RunState(
-            weights_by_name(model),
-            scale_loss=config.precision == "float16",
-            ema_decay=config.ema_decay,
-        )
+    network = build_network(recipe, dataset.spec.num_classes, strategy)
     return _Run(
         recipe=recipe,
         workdir=workdir,
         dataset=dataset,
         strategy=strategy,
-        model=model,
-        optimizer=optimizer,
-        state=state,
+        network=network,
         checkpointer=Checkpointer(
             workdir,
-            model,
-            optimizer,
-            state,
+            network.model,
+            network.optimizer,
+            network.state,
             max_to_keep=config.max_to_keep,
             best_metric=recipe.eval.best_metric,
         ),
@@ -267,75 +274,57 @@ def _restore_or_initialize(run: _Run, init_model: keras.Model | None) -> int:
     strategies.check_agreement(run.strategy, str(step), "last checkpoint")
     if step:
         run.print_fn(f"resuming at step {step} of {run.total_steps}")
-    elif init_model is not None:
-        first = next(iter(pipeline.train_batches(run.source, run.recipe.augment, **_order(run))))
-        start_from(init_model, run.model, first["image"].numpy(), run.print_fn)
-        if run.state.average is not None:
-            run.state.average.restart()
-    return step
-
-
-def _order(run: _Run) -> dict[str, Any]:
-    """What determines the batches: arguments of `pipeline.train_batches`."""
-    config = run.recipe.train
-    return {
-        "batch_size": config.batch_size,
-        "ignore_label": run.spec.ignore_label,
-        "num_classes": run.spec.num_classes,
-        "seed": config.seed + int(run.state.recoveries.numpy()),  # another order after each one
-        "on_bad_example": config.on_bad_example,
-    }
+        return step
+    if init_model is not None:
+        options = batch_options(run.recipe, run.spec)
+        first = next(iter(pipeline.train_batches(run.source, run.recipe.augment, **options)))
+        start_from(init_model, run.network.model, first["image"].numpy(), run.print_fn)
+    strategies.copy_from_chief(run.strategy, run.network.model.weights)
+    if run.network.state.average is not None:
+        run.network.state.average.restart()
+    return 0
 
 
 def _batches(run: _Run, step: int, skipped: set[int]) -> Iterator[list[Any]]:
-    """The batches from `step` on, each in parts, which are split over the replicas."""
-    return pipeline.distributed_batches(
+    """The batches from `step` on."""
+    return batches(
+        run.recipe,
+        run.dataset,
         run.strategy,
-        run.source,
-        run.recipe.augment,
-        **_order(run),
         start_step=step,
+        recoveries=run.recoveries,
         skipped=skipped,
-        parts=run.recipe.train.accumulation_steps,
     )
 
 
-def _compiled(run: _Run) -> Callable[..., dict[str, tf.Tensor]]:
-    """The optimizer step; see `compiled_step`."""
-    config = run.recipe.train
-    pixel_loss = run.recipe.loss.with_class_weights(
-        lambda: class_weights(
+def _pixel_loss(run: _Run) -> Loss:
+    """The loss with its class weights, which may have to be counted."""
+
+    def find() -> tuple[float, ...]:
+        found = class_weights(
             run.workdir,
             run.source,
             run.spec,
-            on_bad_example=config.on_bad_example,
+            on_bad_example=run.recipe.train.on_bad_example,
             save=run.chief,
         )
-    )
-    return compiled_step(
-        run.strategy,
-        run.model,
-        run.optimizer,
-        run.state,
-        lambda step: run.recipe.model.losses(
-            functools.partial(pixel_loss, ignore_label=run.spec.ignore_label, step=step)
-        ),
-        parts=config.accumulation_steps,
-        loss_normalization=config.loss_normalization,
-        forward=rematerialized(run.model) if config.remat else None,
-        jit_compile=config.jit_compile,
-    )
+        strategies.check_agreement(run.strategy, str(found), "class weights")
+        return found
+
+    return run.recipe.loss.with_class_weights(find)
 
 
 def _predictor_to_score(run: _Run) -> Callable[[], Predictor]:
     """A function that returns a predictor with the weights as they are, or their average."""
-    predict, average = run.recipe.predict, run.state.average
+    predict, average = run.recipe.predict, run.network.state.average
     if average is None and run.recipe.train.precision == "float32":
-        predictor = predict.predictor(keras.Model(run.model.input, run.model.output[LOGITS]))
+        predictor = predict.predictor(
+            keras.Model(run.network.model.input, run.network.model.output[LOGITS])
+        )
         return lambda: predictor
     copy = outside_strategy(run.recipe.model, run.spec)
     predictor = predict.predictor(copy)
-    weights = weights_by_name(run.model) if average is None else average.variables
+    weights = weights_by_name(run.network.model) if average is None else average.variables
 
     def up_to_date():
         copy_weights(weights, copy)
@@ -357,8 +346,10 @@ def _is_patience_over(run: _Run, step: int) -> bool:
     config = run.recipe.train
     if config.patience is None or not run.scored:
         return False
-    best_step, _ = run.checkpointer.best()
-    steps = strategies.from_chief(run.strategy, step - best_step)
+    # The chief may be writing best.json; the others do not read it.
+    steps = strategies.from_chief(
+        run.strategy, step - run.checkpointer.best()[0] if run.chief else 0
+    )
     return steps >= config.patience * config.eval_every
 
 
@@ -371,21 +362,31 @@ def _return_to_checkpoint(run: _Run, step: int) -> int:
     Raises:
       FloatingPointError: that is not asked for, or did not help.
     """
-    config, saved = run.recipe.train, run.checkpointer.last_step()
-    recoveries = int(run.state.recoveries.numpy())
+    config = run.recipe.train
+    saved = int(strategies.from_chief(run.strategy, run.checkpointer.last_step()))
+    recoveries = run.recoveries
     if not config.recover or recoveries >= _MOST_RECOVERIES or not saved:
         indices = pipeline.batch_indices(
-            len(run.source), config.batch_size, seed=_order(run)["seed"], step=step - 1
+            len(run.source), config.batch_size, seed=config.seed + recoveries, step=step - 1
         )
         names = shortened([run.source.name(int(index)) for index in indices])
-        intact = f"checkpoint ckpt-{saved} is intact in" if saved else "no checkpoint was saved in"
+        if not saved:
+            hint = "No checkpoint was saved yet; a lower --train.save_every saves one earlier."
+        elif recoveries:
+            hint = f"Training had returned to a checkpoint {recoveries} times, which did not help."
+        else:
+            hint = (
+                f"Checkpoint ckpt-{saved} is intact in {run.checkpointer.directory}; the same"
+                " command with --train.recover=true continues from it with the examples in another"
+                " order."
+            )
         raise FloatingPointError(
             f"the gradients of {_MOST_SKIPPED} steps in a row, the last of them {step}, were not"
-            f" finite; {intact} {run.checkpointer.directory}. The examples of step {step}: {names}."
-            " Try a lower --schedule.base_lr, --optimizer.clip_norm=1 or --train.recover=true."
+            f" finite. The examples of step {step}: {names}. {hint} Or train again, in another"
+            " workdir, with a lower --schedule.base_lr or with --optimizer.clip_norm=1."
         )
-    run.checkpointer.restore()
-    run.state.recoveries.assign(recoveries + 1)
+    run.checkpointer.restore(saved)
+    run.network.state.recoveries.assign(recoveries + 1)
     run.print_fn(
         f"step {step}: {_MOST_SKIPPED} steps in a row without a finite gradient; returning to step"
         f" {saved}, with the examples in another order"

@@ -163,6 +163,7 @@ class _Built:
         for count in self._updates:
             updates = count + 1.0
             count.assign(updates)
+            updates = tf.cast(updates, self._variables[0].dtype)  # of a float64 network too
         rows = zip(
             self._variables, gradients, self._factors, self._decays, *self._slots, strict=True
         )

@@ -12,8 +12,8 @@ from deeplab_tf.backbones import BACKBONES, build_backbone
 from deeplab_tf.classifier import ClassifierConfig, image_class
 from deeplab_tf.layers.multiply_adds import multiply_adds
 from deeplab_tf.model import DeepLabV3PlusConfig
-from deeplab_tf.training.initial_weights import start_from
 from deeplab_tf.training.losses import CrossEntropy, Focal
+from deeplab_tf.training.run import start_from
 from deeplab_tf.weights import weights_by_name
 from jpu_tf.model import FastFCNConfig
 

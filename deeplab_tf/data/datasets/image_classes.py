@@ -80,8 +80,8 @@ class ImageClasses(WithoutRelease):
 
         Raises:
           FileNotFoundError: a directory does not exist or has no photo.
-          ValueError: train_dir is not given or has fewer than two classes, a photo is in no class's
-            folder, val_dir has other classes, or both are the same directory.
+          ValueError: train_dir is not given or has fewer than two classes, a folder in it is empty, a
+            photo is in no class's folder, val_dir has other classes, or both are the same directory.
         """
         if self.train_dir is None:
             raise ValueError("the dataset image_classes needs --dataset.train_dir; got none.")
@@ -92,6 +92,16 @@ class ImageClasses(WithoutRelease):
             )
         train = _by_class(self.train_dir)
         names = tuple(sorted(train))
+        empty = sorted(
+            entry.name
+            for entry in os.scandir(self.train_dir)
+            if entry.is_dir() and not entry.name.startswith(".") and entry.name not in train
+        )
+        if empty:
+            raise ValueError(
+                "each folder in --dataset.train_dir must have photos of its class; none are in"
+                f" {shortened(empty)}. Remove these folders."
+            )
         if len(names) < 2:
             raise ValueError(
                 f"--dataset.train_dir must have photos in two or more folders, one per class;"

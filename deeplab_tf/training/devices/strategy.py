@@ -7,9 +7,10 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
+import keras
 import tensorflow as tf
 
 # Not public. TensorFlow's own defaults would wait an hour for a worker that dies while it starts.
@@ -17,7 +18,8 @@ from tensorflow.python.eager import context
 
 from deeplab_tf.training.devices.workers import Cluster, meet, read_cluster
 
-_HEARTBEAT = 30  # ours: seconds without a sign of life after which a worker is given up
+_KINDS = ("auto", "mirrored", "multi_worker", "one_device")
+_HEARTBEAT = 20  # ours: seconds without a sign of life after which a worker is given up
 _REGISTER = 120  # ours: seconds from the meeting of the workers until TensorFlow knows them all
 
 
@@ -46,6 +48,8 @@ def make_strategy(
       OSError: this worker's port is taken, or another worker did not start.
       RuntimeError: several workers, and TensorFlow has run an operation before.
     """
+    if kind not in _KINDS:
+        raise ValueError(f"train.strategy must be {'|'.join(_KINDS)}; got {kind!r}.")
     if kind == "auto":
         cluster = read_cluster()
         several = cluster is not None and len(cluster.tasks) > 1
@@ -161,6 +165,33 @@ def from_chief(strategy: tf.distribute.Strategy, value: float) -> float:
     return _of_all_workers(strategy, value)[0]
 
 
+def copy_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable]) -> None:
+    """Gives all workers the chief's values; each must call it with variables of the same shapes.
+
+    Args:
+      strategy: of the workers.
+      variables: floats, made in its scope.
+    """
+    if not _has_workers(strategy):
+        return
+
+    def of_replica():
+        replica = tf.distribute.get_replica_context()
+        is_first = tf.equal(replica.replica_id_in_sync_group, 0)
+        values = [tf.identity(variable.value) for variable in variables]
+        own = [tf.where(is_first, value, tf.zeros_like(value)) for value in values]
+        for variable, value in zip(
+            variables, replica.all_reduce(tf.distribute.ReduceOp.SUM, own), strict=True
+        ):
+            variable.value.assign(value)
+
+    @tf.function
+    def copy():
+        strategy.run(of_replica)
+
+    copy()
+
+
 def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
     """Waits until each worker calls it, for however long.
 
@@ -265,7 +296,8 @@ def _gone(cluster: Cluster, ranks: list[int]) -> str:
 
 
 def _has_workers(strategy: tf.distribute.Strategy) -> bool:
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return several and read_cluster() is not None
 
 
 def _of_all_workers(strategy: tf.distribute.Strategy, value: float) -> list[float]:

@@ -151,8 +151,8 @@ def _take_port(cluster: Cluster) -> socket.socket:
     except OSError as error:
         raise OSError(
             f"the port of {cluster.name(cluster.rank)} in TF_CONFIG must be free on this machine;"
-            f" got {error.strerror!r}. End the program that uses port {port}, perhaps an earlier"
-            " run, or give all workers another port in TF_CONFIG."
+            f" got {os.strerror(error.errno)!r}. End the program that uses port {port}, perhaps an"
+            " earlier run, or give all workers another port in TF_CONFIG."
         ) from error
 
 

@@ -41,7 +41,7 @@ class Meter:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """The time in this context counts in no reading: an evaluation, a checkpoint."""
+        """The time in this context counts in no reading, such as that of an evaluation."""
         began = self._clock()
         yield
         seconds = self._clock() - began

@@ -72,8 +72,13 @@ class Reports:
         """Reports losses and the learning rate of a step."""
         measured = self._meter.read(step)
         self._log.scalars(step, values, events_only=measured)
-        # What matters most comes first: a narrow terminal cuts the line.
-        self._progress.update(step, {"loss": values["loss"], **measured, **values})
+        # What matters most comes first, in short words: a narrow terminal cuts the line.
+        shown = {"loss": values["loss"], "rate": values["learning_rate"]}
+        if "images_per_second" in measured:
+            shown["images/s"] = measured["images_per_second"]
+        shown["GB"] = measured["memory_gb"]
+        others = {n: v for n, v in values.items() if n not in ("loss", "learning_rate")}
+        self._progress.update(step, {**shown, **others})
 
     def evaluation(self, step: int, predictor: Predictor) -> Mapping[str, float]:
         """Scores the weights as they are, draws some predictions and returns the scores."""

@@ -148,7 +148,7 @@ def test_strategy_gives_each_replica_its_part_of_the_batch_in_order(devices, cap
     # Sharded by TensorFlow, every second example would be missing.
     whole_batches = _batches(_Numbered(7), start_step=2).take(3)
     for whole in whole_batches:
-        parts = next(distributed)
+        (parts,) = next(distributed)
         for key in ("image", "label"):
             shares = strategy.experimental_local_results(parts[key])
             assert [share.shape[0] for share in shares] == [4 // devices] * devices

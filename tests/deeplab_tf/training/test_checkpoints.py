@@ -184,3 +184,14 @@ def test_full_disk_leaves_the_earlier_checkpoint_whole(root, tmp_path):
     assert "restored 1" in done.stdout
     left = sorted(os.listdir(tmp_path / "checkpoints"))
     assert left == ["ckpt-1.data-00000-of-00001", "ckpt-1.index"]
+
+
+def test_an_earlier_step_that_is_better_replaces_a_later_best(tmp_path):
+    checkpointer = checkpoints.Checkpointer(str(tmp_path), _small_model(1.0))
+    assert checkpointer.save_best(900, 0.5)
+    better = checkpoints.Checkpointer(str(tmp_path), _small_model(2.0))
+    assert better.save_best(600, 0.6)
+    restored = _small_model(0.0)
+    assert checkpoints.Checkpointer(str(tmp_path), restored).restore_best() == 600
+    np.testing.assert_array_equal(restored.weights[0].numpy(), _small_model(2.0).weights[0].numpy())
+    assert not list((tmp_path / "best").glob("ckpt-900*"))

@@ -11,7 +11,7 @@ from deeplab_tf.training.devices.strategy import make_strategy
 from deeplab_tf.training.losses import CrossEntropy, Focal
 from deeplab_tf.training.optimizers import SGD
 from deeplab_tf.training.state import RunState
-from deeplab_tf.training.step import compiled_step
+from deeplab_tf.training.step import check_jit_compile, compiled_step
 from deeplab_tf.weights import weights_by_name
 
 _ONE, _TWO = ("CPU:0",), ("CPU:0", "CPU:1")
@@ -80,31 +80,68 @@ def _batch():
     return image, label
 
 
-@pytest.mark.parametrize("loss_normalization", ["global", "replica"])
+def _check_equal(parts, whole, order=slice(None)):
+    """Checks that two settings train alike; `order` of the whole batch's examples."""
+    image, label = _batch()
+    for _ in range(2):
+        found, expected = parts.run(image, label), whole.run(image[order], label[order])
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+    expected = whole.variables()
+    for name, value in parts.variables().items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
+
+
 @pytest.mark.parametrize("loss", [CrossEntropy(class_weights=(1.0, 2.0, 0.5)), Focal()])
-def test_a_batch_in_parts_equals_the_whole_where_batch_norm_is_frozen(loss, loss_normalization):
-    settings = {
-        parts: _Setting(loss=loss, loss_normalization=loss_normalization, parts=parts)
-        for parts in (1, 2, 4)
-    }
-    for _ in range(3):
-        results = {parts: setting.run(*_batch()) for parts, setting in settings.items()}
-        for parts in (2, 4):
-            for name, value in results[1].items():
-                np.testing.assert_allclose(results[parts][name], value, rtol=1e-5, err_msg=name)
-    whole = settings[1].variables()
-    for parts in (2, 4):
-        for name, value in settings[parts].variables().items():
-            np.testing.assert_allclose(value, whole[name], atol=1e-5, err_msg=name)
+def test_a_batch_in_parts_equals_the_whole_where_batch_norm_is_frozen(loss):
+    _check_equal(_Setting(loss=loss, parts=4), _Setting(loss=loss))
+
+
+def test_parts_are_normalized_by_each_replicas_own_pixels_on_request():
+    settings = [
+        _Setting(_TWO, loss_normalization="replica", parts=parts, scale_loss=True)
+        for parts in (4, 1)
+    ]
+    # Of each part of two examples, the first replica gets the first.
+    _check_equal(*settings, order=[0, 2, 4, 6, 1, 3, 5, 7])
 
 
 def test_parts_over_two_replicas_equal_one_batch_on_one():
-    one, two = _Setting(), _Setting(_TWO, parts=2)
-    for _ in range(2):
-        expected, found = one.run(*_batch()), two.run(*_batch())
-        np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
-    for name, value in two.variables().items():
-        np.testing.assert_allclose(value, one.variables()[name], atol=1e-5, err_msg=name)
+    _check_equal(_Setting(_TWO, parts=2), _Setting())
+
+
+def test_xla_computes_the_same_step_and_skips_it_alike():
+    image, label = _batch()
+    settings = [
+        _Setting(parts=2, batch_statistics=True, jit_compile=compiled) for compiled in (True, False)
+    ]
+    broken = np.full_like(image, np.inf)
+    results = [[s.run(image, label), s.run(broken, label)] for s in settings]
+    for name, value in results[1][0].items():
+        np.testing.assert_allclose(results[0][0][name], value, rtol=1e-5, err_msg=name)
+    assert results[0][1]["skipped_steps"] == 1
+    expected = settings[1].variables()
+    for name, value in settings[0].variables().items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("devices", "train", "loss", "reason"),
+    [
+        (_TWO, {}, CrossEntropy(), "on 2 replicas"),
+        (_ONE, {"remat": True}, CrossEntropy(), "with train.remat"),
+        (
+            _ONE,
+            {},
+            CrossEntropy(top_k_percent_pixels=0.5, hard_example_mining_step=9),
+            "with a loss that changes its size",
+        ),
+    ],
+)
+def test_xla_is_refused_where_it_does_not_work(photos, recipe_of, devices, train, loss, reason):
+    recipe = recipe_of(photos, loss=loss, train={"jit_compile": True, **train})
+    with pytest.raises(ValueError, match=f"^train.jit_compile must be false {reason}"):
+        check_jit_compile(recipe, make_strategy("mirrored", devices))
 
 
 def test_gradients_above_the_limit_are_scaled_to_it():

@@ -9,19 +9,20 @@ from deeplab_tf.training.state import LossScale, MovingAverage, RunState
 
 def test_loss_scale_halves_at_once_and_doubles_after_2000_good_steps():
     scale = LossScale()
+    update = tf.function(scale.update)
     first = float(scale.value())
     assert first == 2**15
     for _ in range(1999):
-        scale.update(tf.constant(True))
+        update(tf.constant(True))
     assert float(scale.value()) == first
-    scale.update(tf.constant(True))
+    update(tf.constant(True))
     assert float(scale.value()) == 2 * first
     for _ in range(1000):
-        scale.update(tf.constant(True))
-    scale.update(tf.constant(False))
+        update(tf.constant(True))
+    update(tf.constant(False))
     assert float(scale.value()) == first
     for _ in range(1999):  # the count began again
-        scale.update(tf.constant(True))
+        update(tf.constant(True))
     assert float(scale.value()) == first
 
 

@@ -1,0 +1,177 @@
+"""What a recipe describes, made: network, optimizer, initial weights, compiled step, batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deeplab_tf.data import pipeline
+from deeplab_tf.layers import layers_compute_in
+from deeplab_tf.layers.remat import rematerialized
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset
+from deeplab_tf.recipe.parts import BuiltOptimizer, Loss, ModelConfig, Recipe
+from deeplab_tf.training.state import RunState
+from deeplab_tf.training.step import compiled_step
+from deeplab_tf.weights import fit_weights, weights_by_name
+from deeplab_tf.weights.unfold import unfold_batch_norm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """What a training changes."""
+
+    model: keras.Model
+    optimizer: BuiltOptimizer
+    state: RunState
+
+
+def build_network(recipe: Recipe, num_classes: int, strategy: tf.distribute.Strategy) -> Network:
+    """Builds the network with random weights, its optimizer and its state.
+
+    Args:
+      recipe: of the training.
+      num_classes: background counted, void not.
+      strategy: the devices.
+    """
+    config = recipe.train
+    keras.utils.set_random_seed(config.seed)
+    with strategy.scope(), layers_compute_in(config.precision):
+        model = recipe.model.build(num_classes, auxiliary=True)
+        optimizer = recipe.optimizer.build(model)
+        state = RunState(
+            weights_by_name(model),
+            scale_loss=config.precision == "float16",
+            ema_decay=config.ema_decay,
+        )
+    return Network(model=model, optimizer=optimizer, state=state)
+
+
+def start_from(
+    init_model: keras.Model,
+    model: keras.Model,
+    first_images: np.ndarray,
+    print_fn: Callable[[str], None],
+) -> None:
+    """Copies the weights that fit, ready to be trained with batch statistics.
+
+    Args:
+      init_model: to copy from; every weight of its backbone must fit.
+      model: to fill.
+      first_images: float32 [N, H, W, 3] of the first batch. Batch normalization that was folded
+        into the convolutions takes its statistics from them.
+      print_fn: prints the report.
+
+    Raises:
+      ValueError: a weight of the backbone does not fit.
+    """
+    arrays = {name: w.numpy() for name, w in weights_by_name(init_model).items()}
+    report = fit_weights(model, arrays, partial=True)
+    print_fn(report.text())
+    loaded_layers = {name.split("/")[0] for name in report.loaded}
+    unfolded = unfold_batch_norm(model, first_images, loaded_layers)
+    if unfolded:
+        print_fn(f"restored {len(unfolded)} folded batch normalizations from the first batch")
+
+
+def outside_strategy(config: ModelConfig, spec: DatasetSpec) -> keras.Model:
+    """A network that lives outside the strategy, without auxiliary outputs, in float32."""
+    model = config.build(spec.num_classes)
+    model.dataset_spec = spec
+    return model
+
+
+def copy_weights(source: Mapping[str, Any], model: keras.Model) -> None:
+    """Copies weights into a network that has the same ones, or some of them.
+
+    Args:
+      source: name -> variable.
+      model: to fill.
+    """
+    arrays = {name: source[name].numpy() for name in weights_by_name(model)}
+    fit_weights(model, arrays)
+
+
+def build_step(
+    recipe: Recipe,
+    network: Network,
+    loss: Loss,
+    ignore_label: int,
+    strategy: tf.distribute.Strategy,
+) -> Callable[..., dict[str, tf.Tensor]]:
+    """The optimizer step of a recipe; see `compiled_step`.
+
+    Args:
+      recipe: of the training.
+      network: from `build_network`.
+      loss: of the recipe, with its class weights.
+      ignore_label: label value of void.
+      strategy: the devices.
+    """
+    config = recipe.train
+    return compiled_step(
+        strategy,
+        network.model,
+        network.optimizer,
+        network.state,
+        lambda step: recipe.model.losses(
+            functools.partial(loss, ignore_label=ignore_label, step=step)
+        ),
+        parts=config.accumulation_steps,
+        loss_normalization=config.loss_normalization,
+        forward=rematerialized(network.model) if config.remat else None,
+        jit_compile=config.jit_compile,
+    )
+
+
+def batch_options(recipe: Recipe, spec: DatasetSpec, recoveries: int = 0) -> dict[str, Any]:
+    """What determines the batches of a recipe: arguments of `pipeline.train_batches`.
+
+    Args:
+      recipe: of the training.
+      spec: of the dataset.
+      recoveries: how often training returned to a checkpoint; each time gives another order.
+    """
+    config = recipe.train
+    return {
+        "batch_size": config.batch_size,
+        "ignore_label": spec.ignore_label,
+        "num_classes": spec.num_classes,
+        "seed": config.seed + recoveries,
+        "on_bad_example": config.on_bad_example,
+    }
+
+
+def batches(
+    recipe: Recipe,
+    dataset: OpenDataset,
+    strategy: tf.distribute.Strategy,
+    *,
+    start_step: int = 0,
+    recoveries: int = 0,
+    skipped: set[int] | None = None,
+) -> Iterator[list[Any]]:
+    """The batches from a step on, each in parts, which are split over the replicas.
+
+    Args:
+      recipe: of the training.
+      dataset: the opened `recipe.dataset`.
+      strategy: the devices.
+      start_step: step of the first batch.
+      recoveries: see `batch_options`.
+      skipped: the indices of examples that were replaced are added to it.
+    """
+    return pipeline.distributed_batches(
+        strategy,
+        dataset.source(recipe.train.split),
+        recipe.augment,
+        **batch_options(recipe, dataset.spec, recoveries),
+        start_step=start_step,
+        skipped=set() if skipped is None else skipped,
+        parts=recipe.train.accumulation_steps,
+    )
