@@ -80,8 +80,9 @@ class ImageClasses(WithoutRelease):
 
         Raises:
           FileNotFoundError: a directory does not exist or has no photo.
-          ValueError: train_dir is not given or has fewer than two classes, a folder in it is empty, a
-            photo is in no class's folder, val_dir has other classes, or both are the same directory.
+          ValueError: train_dir is not given or has fewer than two classes, a folder in it has no
+            photos, a photo is in no class's folder, val_dir has other classes, or both are the same
+            directory.
         """
         if self.train_dir is None:
             raise ValueError("the dataset image_classes needs --dataset.train_dir; got none.")

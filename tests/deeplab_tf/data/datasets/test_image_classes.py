@@ -33,14 +33,20 @@ def _read(source):
 def folders(tmp_path):
     train = _write(
         tmp_path / "birds" / "train",
-        "wren/b.jpg", "wren/a.JPEG", "owl/1.png", "owl/at night/1.png", "gull/.hidden.jpg",
+        "wren/b.jpg", "wren/a.JPEG", "owl/1.png", "owl/at night/1.png", "owl/.hidden.jpg",
         "heron/x.jpg",
     )  # fmt: skip
     val = _write(tmp_path / "birds" / "val", "wren/c.png", "heron/y.png")
     return {"train_dir": train, "val_dir": val}
 
 
-def test_classes_are_the_sorted_folders_with_photos(folders):
+def test_a_folder_without_photos_is_refused(folders, tmp_path):
+    (tmp_path / "birds" / "train" / "gull").mkdir()
+    with pytest.raises(ValueError, match="must have photos of its class; none are in gull"):
+        ImageClasses(**folders).open()
+
+
+def test_classes_are_the_sorted_folders(folders):
     dataset = ImageClasses(**folders).open()
     spec = dataset.spec
     assert spec.name == "birds" and spec.class_names == ("heron", "owl", "wren")
