@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from deeplab_tf import zoo
@@ -150,6 +151,7 @@ def test_run_leaves_what_its_user_looks_for(photos, recipe_of, tmp_path):
     np.testing.assert_array_equal(model.predict(image, verbose=0), again.predict(image, verbose=0))
 
 
+@pytest.mark.slow  # three runs
 def test_run_on_two_replicas_resumes_on_one(photos, recipe_of, model_config, tmp_path):
     """Training, evaluating, saving and restoring under a strategy of two devices."""
     # Dropout would be drawn by each replica for itself.
