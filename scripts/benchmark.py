@@ -78,8 +78,10 @@ def _model_config() -> ModelConfig:
 def _print_measurements(model: ModelConfig) -> None:
     import tensorflow as tf
 
+    from deeplab_tf.training.report.meter import peak_resident_memory
+
     size = (_HEIGHT.value, _WIDTH.value or _HEIGHT.value)
-    before = benchmark_speed.peak_resident_memory()
+    before = peak_resident_memory()
     print(
         f"{model}\n{size[0]}x{size[1]} pixels, {_NUM_CLASSES.value} classes, batch"
         f" {_BATCH_SIZE.value}; TensorFlow {tf.__version__} on {benchmark_speed.device_text()}\n",

@@ -7,7 +7,6 @@ import functools
 import math
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -130,13 +129,13 @@ def _warm_up(call: Callable[[], Any]) -> int:
     """Makes the first calls; returns the peak of memory after them, bytes."""
     import tensorflow as tf
 
+    from deeplab_tf.training.report.meter import peak_memory
+
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:
         tf.config.experimental.reset_memory_stats(gpus[0].name)
     _seconds(call, _WARM_UP_CALLS)
-    if gpus:
-        return tf.config.experimental.get_memory_info(gpus[0].name)["peak"]
-    return peak_resident_memory()
+    return peak_memory()
 
 
 def _seconds(call: Callable[[], Any], calls: int) -> float:
@@ -149,14 +148,6 @@ def _seconds(call: Callable[[], Any], calls: int) -> float:
         call()
     tf.test.experimental.sync_devices()
     return time.perf_counter() - start
-
-
-def peak_resident_memory() -> int:
-    """The most memory this process has held so far, bytes."""
-    import resource  # not on Windows, where the rest of the script works
-
-    unit = 1 if sys.platform == "darwin" else 1024  # of what the system counts in
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def device_text() -> str:

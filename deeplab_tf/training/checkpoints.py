@@ -11,12 +11,13 @@ import json
 import os
 import re
 import shutil
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from deeplab_tf.recipe.files import json_object, write_text
-from deeplab_tf.recipe.options import is_number, is_of
+from deeplab_tf.recipe.options import describe, is_of
 from deeplab_tf.recipe.parts import BuiltOptimizer
 from deeplab_tf.training.state import RunState
 from deeplab_tf.weights import weights_by_name
@@ -110,10 +111,9 @@ class Checkpointer:
                     " run with --train.ema_decay."
                 )
             self._read(self._average, path, all_of_it=False)
-        elif _has(path, "state/"):
-            self._read(self._checkpoint, path, all_of_it=self._complete)
         else:
-            self._read(self._without_state, path, all_of_it=self._complete)
+            checkpoint = self._checkpoint if _has(path, "state/") else self._without_state
+            self._read(checkpoint, path, all_of_it=self._complete)
         return step
 
     def last_step(self) -> int:
@@ -144,18 +144,21 @@ class Checkpointer:
         """
         if not os.path.exists(self._best_path):
             return 0, -1.0
+        return self._recorded("step", int), float(self._recorded(self._metric, float))
+
+    def _recorded(self, key: str, kind: type) -> Any:
+        """A value of best.json."""
         try:
             with open(self._best_path, encoding="utf-8") as file:
-                record = json_object(file.read(), "the best")
-            step, score = record.get("step"), record.get(self._metric)
-            if not (is_of(step, int) and is_number(score)):
-                raise ValueError(f"step and {self._metric} must be numbers; got {step} and {score}")
+                value = json_object(file.read(), "the best").get(key)
+            if not is_of(value, kind):
+                raise ValueError(f"{key} must be {describe(kind)}; got {value}")
         except ValueError as error:
             raise ValueError(
                 f"{self._best_path} is damaged ({error}); remove {self._best_directory}. The next"
                 " evaluation writes it again."
             ) from error
-        return step, score
+        return value
 
     def restore_best(self) -> int:
         """Restores the best weights; returns their step, 0 if none were saved.
@@ -164,7 +167,7 @@ class Checkpointer:
           ValueError: the checkpoint is damaged or of another model.
         """
         steps = _steps(self._best_directory)
-        recorded = self.best()[0] if os.path.exists(self._best_path) else 0
+        recorded = self._recorded("step", int) if os.path.exists(self._best_path) else 0
         step = recorded if recorded in steps else max(steps, default=0)
         if not step and os.path.exists(self._best_path):
             raise ValueError(

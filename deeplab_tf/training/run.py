@@ -38,6 +38,9 @@ def build_network(recipe: Recipe, num_classes: int, strategy: tf.distribute.Stra
       recipe: of the training.
       num_classes: background counted, void not.
       strategy: the devices.
+
+    Returns:
+      All three, made in the strategy's scope. The model has auxiliary outputs.
     """
     config = recipe.train
     keras.utils.set_random_seed(config.seed)
@@ -165,6 +168,10 @@ def batches(
       start_step: step of the first batch.
       recoveries: see `batch_options`.
       skipped: the indices of examples that were replaced are added to it.
+
+    Returns:
+      An endless iterator over lists of {"image": float32 [b, H, W, 3], "label": int32 [b, H, W]},
+      one for each part.
     """
     return pipeline.distributed_batches(
         strategy,

@@ -117,11 +117,8 @@ def compiled_step(
             for name in losses_at(tf.constant(0))
         }
 
-    def start(labels, images, step):
-        counts = [
-            _numbers_of_terms(model, losses_at(step), label, image, dtype)
-            for label, image in zip(labels, images, strict=True)
-        ]
+    def start(batch_parts, step):
+        counts = [_numbers_of_terms(model, losses_at(step), part, dtype) for part in batch_parts]
         totals = {name: tf.add_n([each[name] for each in counts]) for name in losses}
         for variable in [*sums, *losses.values()]:
             variable.assign(tf.zeros_like(variable))
@@ -147,9 +144,7 @@ def compiled_step(
     )
 
     def in_parts(batch_parts, step, learning_rate):
-        before, totals = start_all(
-            [part["label"] for part in batch_parts], [part["image"] for part in batch_parts], step
-        )
+        before, totals = start_all(list(batch_parts), step)
         for part in batch_parts:
             add_all(part, totals, step)
         return of_first_replica(finish_all(before, learning_rate))
@@ -207,14 +202,14 @@ def _over_replicas(counts, loss_normalization):
     return tf.nest.map_structure(lambda count: count * context.num_replicas_in_sync, counts)
 
 
-def _numbers_of_terms(model, output_losses, label, image, dtype):
+def _numbers_of_terms(model, output_losses, batch, dtype):
     """Output name -> number of terms of its loss, which follows from the labels.
 
     With hard example mining it is the number of pixels that are kept.
     """
-    shapes = model.compute_output_shape(image.shape)
+    shapes = model.compute_output_shape(batch["image"].shape)
     return {
-        name: loss_fn(label, tf.zeros(shapes[name], dtype))[1]
+        name: loss_fn(batch["label"], tf.zeros(shapes[name], dtype))[1]
         for name, (loss_fn, _) in output_losses.items()
     }
 

@@ -7,17 +7,14 @@ number here is ours, chosen by eye.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from deeplab_tf.data.datasets import shapes
 from deeplab_tf.data.datasets.image_classes import IGNORE_LABEL
 from deeplab_tf.data.datasets.without_release import WithoutRelease
-from deeplab_tf.data.picture_files import png_file
-from deeplab_tf.data.sources import RecordSource
-from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset
+from deeplab_tf.recipe.dataset_spec import OpenDataset
 from deeplab_tf.recipe.options import option
 
 CLASS_NAMES = shapes.CLASS_NAMES[1:]  # without the background
@@ -45,12 +42,10 @@ def draw(split: str, index: int) -> tuple[np.ndarray, int]:
     return np.clip(image, 0, 255).astype(np.uint8), class_index
 
 
-def _examples(split: str, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    for index in range(number):
-        image, class_index = draw(split, index)
-        label = np.full(image.shape[:2], class_index, np.uint8)
-        name = f"{split}-{index:05}"
-        yield name, {"image": png_file(image), "label": png_file(label), "name": name}
+def _draw_label(split: str, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same with a label that has the class at every pixel, uint8 [H, W]."""
+    image, class_index = draw(split, index)
+    return image, np.full(image.shape[:2], class_index, np.uint8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,23 +72,12 @@ class DrawnClasses(WithoutRelease):
           ValueError: its files are damaged.
           OSError: they cannot be written.
         """
-        from deeplab_tf.data.records import RecordBuilder
-
-        numbers = {"train": self.num_examples, "val": self.num_examples // 4}
-        builder = RecordBuilder(
+        return shapes.open_drawn(
             "drawn_classes",
-            f"train{self.num_examples}",
+            _draw_label,
+            self.num_examples,
             data_dir,
-            examples={split: _examples(split, number) for split, number in numbers.items()},
-            in_order=False,
-            image_format="png",
-        ).write()
-        spec = DatasetSpec(
-            name="drawn_classes",
             class_names=CLASS_NAMES,
-            ignore_label=IGNORE_LABEL,
             palette=shapes.PALETTE[1:],
-            splits=numbers,
+            ignore_label=IGNORE_LABEL,
         )
-        sources = {split: RecordSource(builder, split) for split in numbers}
-        return OpenDataset(spec=spec, sources=sources)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import colorsys
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from deeplab_tf.data.datasets.without_release import WithoutRelease
 from deeplab_tf.data.picture_files import png_file
 from deeplab_tf.data.sources import RecordSource
-from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset
+from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset
 from deeplab_tf.recipe.options import option
 
 CLASS_NAMES = ("background", "ellipse", "polygon", "star", "stroke")
@@ -157,11 +157,61 @@ def draw_texture(
     return (share * shades[0] + (1 - share) * shades[1]).astype(np.float32)
 
 
-def _examples(split: str, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    for index in range(number):
-        image, label = draw(split, index)
-        name = f"{split}-{index:05}"
-        yield name, {"image": png_file(image), "label": png_file(label), "name": name}
+def open_drawn(
+    name: str,
+    draw: Callable[[str, int], tuple[np.ndarray, np.ndarray]],
+    num_examples: int,
+    data_dir: str | None,
+    *,
+    class_names: tuple[str, ...],
+    palette: tuple[Color, ...],
+    ignore_label: int,
+) -> OpenDataset:
+    """Opens a dataset of drawings; draws them first if they were not drawn in this number before.
+
+    Args:
+      name: of the dataset.
+      draw: (split, index) -> (image uint8 [H, W, 3] RGB, label uint8 [H, W]).
+      num_examples: of 'train'; 'val' gets a quarter of that.
+      data_dir: where it is kept; None: TFDS' default place.
+      class_names: in label order.
+      palette: one color per class.
+      ignore_label: label value of void.
+
+    Returns:
+      The dataset, with the splits 'train' and 'val'.
+
+    Raises:
+      ValueError: its files are damaged.
+      OSError: they cannot be written.
+    """
+    from deeplab_tf.data.records import RecordBuilder
+
+    def examples(split: str, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        for index in range(number):
+            image, label = draw(split, index)
+            key = f"{split}-{index:05}"
+            yield key, {"image": png_file(image), "label": png_file(label), "name": key}
+
+    numbers = {"train": num_examples, "val": num_examples // 4}
+    builder = RecordBuilder(
+        name,
+        f"train{num_examples}",
+        data_dir,
+        examples={split: examples(split, number) for split, number in numbers.items()},
+        in_order=False,
+        image_format="png",
+    ).write()
+    spec = DatasetSpec(
+        name=name,
+        class_names=class_names,
+        ignore_label=ignore_label,
+        palette=palette,
+        splits=numbers,
+    )
+    return OpenDataset(
+        spec=spec, sources={split: RecordSource(builder, split) for split in numbers}
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,23 +238,12 @@ class Shapes(WithoutRelease):
           ValueError: its files are damaged.
           OSError: they cannot be written.
         """
-        from deeplab_tf.data.records import RecordBuilder
-
-        numbers = {"train": self.num_examples, "val": self.num_examples // 4}
-        builder = RecordBuilder(
+        return open_drawn(
             "shapes",
-            f"train{self.num_examples}",
+            draw,
+            self.num_examples,
             data_dir,
-            examples={split: _examples(split, number) for split, number in numbers.items()},
-            in_order=False,
-            image_format="png",
-        ).write()
-        spec = DatasetSpec(
-            name="shapes",
             class_names=CLASS_NAMES,
-            ignore_label=_IGNORE_LABEL,
             palette=PALETTE,
-            splits=numbers,
+            ignore_label=_IGNORE_LABEL,
         )
-        sources = {split: RecordSource(builder, split) for split in numbers}
-        return OpenDataset(spec=spec, sources=sources)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -54,5 +53,12 @@ def peak_memory() -> int:
     gpus = [f"GPU:{i}" for i in range(len(tf.config.get_visible_devices("GPU")))]
     if gpus:
         return max(tf.config.experimental.get_memory_info(gpu)["peak"] for gpu in gpus)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # bytes on macOS, KiB on Linux
+    return peak_resident_memory()
+
+
+def peak_resident_memory() -> int:
+    """Most bytes that the process has held so far."""
+    import resource  # not on Windows, where the rest works
+
+    unit = 1 if sys.platform == "darwin" else 1024  # of what the system counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -187,6 +187,9 @@ def test_best_weights_follow_the_chosen_metric(photos, recipe_of, pointwise, tmp
     column = rows[0].split(",").index("val_pixel_accuracy")
     scores = [float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]]
     assert best["pixel_accuracy"] == pytest.approx(max(scores), rel=1e-8)
+    # The weights open without the name of the metric.
+    network = pointwise.build(recipe.dataset.open(None).spec.num_classes)
+    assert Checkpointer(str(tmp_path), network).restore_best() == best["step"]
 
 
 def test_learning_rate_grows_with_the_batch_on_request(photos, recipe_of, pointwise, tmp_path):
