@@ -71,7 +71,7 @@ def load_recipe(workdir: str) -> Recipe:
       FileNotFoundError: the workdir is not one of a run.
       ValueError: its recipe.json is damaged; the message names the key.
     """
-    from deeplab_tf.training import workdir as workdirs
+    from deeplab_tf.training.workdir import contents as workdirs
 
     return workdirs.load_recipe(workdir, PARTS)
 
@@ -100,8 +100,8 @@ def load_model(
       FileNotFoundError: the workdir is not one of a run, or has no such checkpoint.
       ValueError: a checkpoint is damaged or of another model.
     """
-    from deeplab_tf.training.checkpoints import Checkpointer
-    from deeplab_tf.training.workdir import load_spec
+    from deeplab_tf.training.workdir.checkpoints import Checkpointer
+    from deeplab_tf.training.workdir.contents import load_spec
 
     config = load_recipe(workdir).model
     if output_stride is not None:

@@ -83,8 +83,8 @@ def main(argv: list[str]) -> None:
     _check_input(released)
 
     cli.import_tensorflow()
-    from deeplab_tf.training import workdir
-    from deeplab_tf.training.checkpoints import Checkpointer
+    from deeplab_tf.training.workdir import contents
+    from deeplab_tf.training.workdir.checkpoints import Checkpointer
 
     options = {"output_stride": int(_OUTPUT_STRIDE.value)} if _OUTPUT_STRIDE.value else {}
     found = weights.recognize(
@@ -99,8 +99,8 @@ def main(argv: list[str]) -> None:
     if released is not None and released.extra_class and _NUM_CLASSES.value is None:
         model = _without_first_class(found, model)
     spec = _spec(_num_classes(model), class_names, released)
-    workdir.save_recipe(_OUTPUT.value, _recipe(found, spec, released))
-    workdir.save_spec(_OUTPUT.value, spec)
+    contents.save_recipe(_OUTPUT.value, _recipe(found, spec, released))
+    contents.save_spec(_OUTPUT.value, spec)
     Checkpointer(_OUTPUT.value, model).save(1)
     print(f"wrote {_OUTPUT.value}; use it as --workdir, or as train.py's --init_weights")
 

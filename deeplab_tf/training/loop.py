@@ -18,8 +18,6 @@ from deeplab_tf.recipe import as_json
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource, OpenDataset
 from deeplab_tf.recipe.messages import shortened
 from deeplab_tf.recipe.parts import Loss, Predictor, Recipe
-from deeplab_tf.training.checkpoints import Checkpointer, has_checkpoints
-from deeplab_tf.training.class_weights import class_weights
 from deeplab_tf.training.devices import strategy as strategies
 from deeplab_tf.training.report.reports import Reports
 from deeplab_tf.training.run import (
@@ -33,7 +31,9 @@ from deeplab_tf.training.run import (
     start_from,
 )
 from deeplab_tf.training.step import check_jit_compile
-from deeplab_tf.training.workdir import check_path, check_recipe, save_recipe, save_spec
+from deeplab_tf.training.workdir.checkpoints import Checkpointer, has_checkpoints
+from deeplab_tf.training.workdir.class_weights import class_weights
+from deeplab_tf.training.workdir.contents import check_path, check_recipe, save_recipe, save_spec
 from deeplab_tf.weights import weights_by_name
 
 _MOST_SKIPPED = 10  # ours: steps in a row without a finite gradient

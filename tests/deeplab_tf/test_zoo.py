@@ -12,8 +12,8 @@ from deeplab_tf.recipe import flags as recipe_flags
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 from deeplab_tf.recipe.options import Options
 from deeplab_tf.recipe.parts import Recipe
-from deeplab_tf.training.checkpoints import Checkpointer
-from deeplab_tf.training.workdir import save_recipe, save_spec
+from deeplab_tf.training.workdir.checkpoints import Checkpointer
+from deeplab_tf.training.workdir.contents import save_recipe, save_spec
 
 
 def _with_nested(kind: str, cls: type[Options]):

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.backbones import BACKBONES
-from deeplab_tf.training.checkpoints import Checkpointer
 from deeplab_tf.training.losses import CrossEntropy
+from deeplab_tf.training.workdir.checkpoints import Checkpointer
 from deeplab_tf.weights import fit_weights, weights_by_name
 from jpu_tf.heads import ASPP, HEADS, Encoding
 from jpu_tf.model import FastFCN, FastFCNConfig

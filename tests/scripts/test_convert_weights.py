@@ -15,7 +15,7 @@ from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.released import RELEASED
-from deeplab_tf.training.workdir import load_spec
+from deeplab_tf.training.workdir.contents import load_spec
 from deeplab_tf.weights import deeplab_tf1, weights_by_name
 from jpu_tf.model import FastFCNConfig
 from jpu_tf.sliding_window import SlidingWindow

@@ -17,11 +17,11 @@ from deeplab_tf.export import EXPORTERS
 from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 from deeplab_tf.recipe.parts import Eval, Recipe, Train
-from deeplab_tf.training.checkpoints import Checkpointer
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD
 from deeplab_tf.training.schedules import Poly
-from deeplab_tf.training.workdir import save_recipe, save_spec
+from deeplab_tf.training.workdir.checkpoints import Checkpointer
+from deeplab_tf.training.workdir.contents import save_recipe, save_spec
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 

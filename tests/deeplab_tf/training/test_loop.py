@@ -14,12 +14,12 @@ from PIL import Image
 
 from deeplab_tf import zoo
 from deeplab_tf.recipe.as_json import to_json
-from deeplab_tf.training.checkpoints import Checkpointer
 from deeplab_tf.training.loop import train
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import AdamW
 from deeplab_tf.training.schedules import Poly, Step
-from deeplab_tf.training.workdir import save_spec
+from deeplab_tf.training.workdir.checkpoints import Checkpointer
+from deeplab_tf.training.workdir.contents import save_spec
 
 
 def rows_of(workdir) -> list[dict[str, str]]:

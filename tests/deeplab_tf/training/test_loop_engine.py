@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from deeplab_tf.data import pipeline
 from deeplab_tf.recipe.options import option
-from deeplab_tf.training.checkpoints import Checkpointer
 from deeplab_tf.training.loop import train
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD
 from deeplab_tf.training.report.reports import Reports
+from deeplab_tf.training.workdir.checkpoints import Checkpointer
 
 _ALL = {
     "precision": "float16",

@@ -11,8 +11,8 @@ from PIL import Image
 
 from deeplab_tf.data.datasets import Folder
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
-from deeplab_tf.training.checkpoints import Checkpointer
-from deeplab_tf.training.class_weights import (
+from deeplab_tf.training.workdir.checkpoints import Checkpointer
+from deeplab_tf.training.workdir.class_weights import (
     class_frequencies,
     class_weights,
     median_frequency_weights,

@@ -12,7 +12,7 @@ from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
 from deeplab_tf.recipe.flags import Parts
 from deeplab_tf.recipe.parts import Recipe
-from deeplab_tf.training.checkpoints import has_weights
+from deeplab_tf.training.workdir.checkpoints import has_weights
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from deeplab_tf.data.pipeline import first_line
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource
 from deeplab_tf.recipe.files import json_object, write_text
 from deeplab_tf.recipe.options import is_number
-from deeplab_tf.training.checkpoints import has_weights
+from deeplab_tf.training.workdir.checkpoints import has_weights
 
 
 def class_weights(

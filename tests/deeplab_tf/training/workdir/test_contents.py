@@ -9,8 +9,8 @@ import pytest
 from deeplab_tf import zoo
 from deeplab_tf.recipe.as_json import to_tree
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
-from deeplab_tf.training.checkpoints import Checkpointer
-from deeplab_tf.training.workdir import load_recipe, load_spec, save_recipe, save_spec
+from deeplab_tf.training.workdir.checkpoints import Checkpointer
+from deeplab_tf.training.workdir.contents import load_recipe, load_spec, save_recipe, save_spec
 
 _RECIPE = zoo.RECIPES["quickstart_shapes"]
 _SPEC = DatasetSpec(
