@@ -12,7 +12,7 @@ def write_bytes(path: str, data: bytes) -> None:
     """Writes `data` under a temporary name beside `path`, then puts it in place.
 
     Missing directories are made. A file that was there before stays intact until the new one is
-    complete.
+    complete, and so it is after a power failure.
 
     Raises:
       OSError: it cannot be written, e.g. the disk is full.
@@ -22,10 +22,26 @@ def write_bytes(path: str, data: bytes) -> None:
     try:
         with open(temporary, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync(os.path.dirname(path) or ".")
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
+
+
+def sync(path: str) -> None:
+    """Waits until a file's content, or the names in a directory, are on the disk.
+
+    Raises:
+      OSError: they cannot be written.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str, text: str) -> None:
