@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import keras
 
-from deeplab_tf.layers import NormConfig, ResizeLike, conv_bn_relu, separable_conv_bn_relu
+from deeplab_tf.layers import (
+    Dropout,
+    NormConfig,
+    ResizeLike,
+    conv_bn_relu,
+    separable_conv_bn_relu,
+)
 
 
 def aspp(
@@ -65,4 +71,4 @@ def aspp(
     if len(branches) > 1:
         x = keras.layers.Concatenate(name=f"{name}_concat")(branches)
         x = conv_bn_relu(x, channels, 1, norm=norm, name=f"{name}_projection")
-    return keras.layers.Dropout(dropout, name=f"{name}_dropout")(x)
+    return Dropout(dropout, name=f"{name}_dropout")(x)

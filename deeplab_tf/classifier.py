@@ -77,7 +77,14 @@ class ClassifierConfig(Options):
         import keras
 
         from deeplab_tf.backbones import BACKBONES, build_backbone
-        from deeplab_tf.layers import SegmentationModel, batch_norm, classifier, conv, relu
+        from deeplab_tf.layers import (
+            Dropout,
+            SegmentationModel,
+            batch_norm,
+            classifier,
+            conv,
+            relu,
+        )
         from deeplab_tf.layers.names import BATCH_NORM_SUFFIX, LOGITS
         from deeplab_tf.recipe.options import lookup
 
@@ -104,7 +111,7 @@ class ClassifierConfig(Options):
             x = batch_norm(x, norm, f"classifier_conv{BATCH_NORM_SUFFIX}")
             x = relu(x, "classifier_conv_relu", 6.0)
         x = keras.layers.GlobalAveragePooling2D(keepdims=True, name="classifier_pool")(x)
-        x = keras.layers.Dropout(self.dropout, name="classifier_dropout")(x)
+        x = Dropout(self.dropout, name="classifier_dropout")(x)
         # Another name than that of a segmentation network's classifier: the two never fit.
         x = classifier(x, num_classes, name="classifier_logits")
         logits = keras.layers.Reshape((num_classes,), dtype=x.dtype, name=LOGITS)(x)

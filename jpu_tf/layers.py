@@ -9,6 +9,7 @@ from keras import ops
 
 from deeplab_tf.layers import (
     NormConfig,
+    SpatialDropout2D,
     batch_norm,
     conv,
     depthwise_conv,
@@ -123,7 +124,7 @@ def classifier(
       [N, h, w, num_classes]; float32 under half precision too.
     """
     initializer = fan_in_uniform(x.shape[-1])
-    x = keras.layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
+    x = SpatialDropout2D(dropout, name=f"{name}_dropout")(x)
     return keras.layers.Conv2D(
         num_classes,
         1,

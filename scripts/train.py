@@ -24,6 +24,13 @@ _CHECK_DATA = flags.DEFINE_bool("check_data", True, "read every example before s
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "equal runs give equal bits on GPUs too, where that is slower"
 )
+_RESUME_FROM = flags.DEFINE_integer(
+    "resume_from",
+    None,
+    "go back to the checkpoint of this step, or with 0 to the start, and continue with the given"
+    " --augment, --loss, --optimizer and --schedule; later checkpoints are removed",
+    lower_bound=0,
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "print the resolved recipe as JSON and stop")
 recipe_flags.define_recipe()
 cli.define_parts(zoo.PARTS)
@@ -58,6 +65,7 @@ def main(argv: list[str]) -> None:
         init_model=init_model,
         strategy=strategy,
         check_data=_CHECK_DATA.value,
+        resume_from=_RESUME_FROM.value,
     )
     if is_chief(strategy):
         print(f"done; results are in {_WORKDIR.value}")

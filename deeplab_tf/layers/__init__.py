@@ -13,6 +13,7 @@ from deeplab_tf.layers.blocks import (
     separable_conv_bn_relu,
     truncated_normal,
 )
+from deeplab_tf.layers.dropout import Dropout, SpatialDropout2D
 from deeplab_tf.layers.normalization import BatchNorm
 from deeplab_tf.layers.precision import full_precision, layers_compute_in
 from deeplab_tf.layers.resize import ResizeLike
@@ -20,9 +21,11 @@ from deeplab_tf.layers.segmentation_model import SegmentationModel
 
 __all__ = [
     "BatchNorm",
+    "Dropout",
     "NormConfig",
     "ResizeLike",
     "SegmentationModel",
+    "SpatialDropout2D",
     "batch_norm",
     "classifier",
     "conv",

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import keras
 
 from deeplab_tf.layers.atrous import AtrousConv2D, AtrousDepthwiseConv2D
+from deeplab_tf.layers.dropout import Dropout, SpatialDropout2D
 from deeplab_tf.layers.normalization import BatchNorm
 from deeplab_tf.layers.resize import ResizeLike, scaled_side
 from deeplab_tf.recipe.options import lookup
@@ -206,7 +207,9 @@ RULES: dict[type, Rule] = {
     keras.layers.SpatialDropout2D: _FREE,
     keras.layers.ZeroPadding2D: _FREE,
     BatchNorm: _FREE,
+    Dropout: _FREE,
     ResizeLike: _FREE,
+    SpatialDropout2D: _FREE,
 }
 
 # keras.ops on symbolic tensors, by the names of their classes, which are not public.

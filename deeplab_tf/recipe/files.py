@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import reprlib
 from typing import Any
 
@@ -31,6 +33,20 @@ def write_bytes(path: str, data: bytes) -> None:
             os.remove(temporary)
 
 
+def check_writable(path: str) -> None:
+    """Checks that a file can be written, before the work whose result it takes.
+
+    Raises:
+      OSError: it is a directory, or its directory cannot be written or made.
+    """
+    path = os.path.abspath(path)
+    folder = os.path.dirname(path)
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError(f"{path} cannot be written.")
+
+
 def sync(path: str) -> None:
     """Waits until a file's content, or the names in a directory, are on the disk.
 
@@ -40,8 +56,35 @@ def sync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as some network file systems say
+            raise
     finally:
         os.close(descriptor)
+
+
+def remove_leftovers(directory: str) -> None:
+    """Removes what `write_bytes` left in a directory when its process was killed.
+
+    Raises:
+      OSError: it cannot be removed.
+    """
+    if not os.path.isdir(directory):
+        return
+    for name in os.listdir(directory):
+        temporary = re.search(r"\.(\d+)\.tmp$", name)
+        if temporary and not _is_running(int(temporary[1])):
+            os.remove(os.path.join(directory, name))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True
 
 
 def write_text(path: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What a recipe describes, made: network, optimizer, initial weights, compiled step, batches."""
+"""What a recipe describes, made: dataset, network, optimizer, weights, step, batches; a run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ import tensorflow as tf
 
 from deeplab_tf.data import pipeline
 from deeplab_tf.layers import layers_compute_in
+from deeplab_tf.layers.names import LOGITS
 from deeplab_tf.layers.remat import rematerialized
-from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset
-from deeplab_tf.recipe.parts import BuiltOptimizer, Loss, ModelConfig, Recipe
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource, OpenDataset
+from deeplab_tf.recipe.parts import BuiltOptimizer, Loss, ModelConfig, Predictor, Recipe
+from deeplab_tf.training.devices import strategy as strategies
 from deeplab_tf.training.state import RunState
 from deeplab_tf.training.step import compiled_step
+from deeplab_tf.training.workdir.checkpoints import Checkpointer
+from deeplab_tf.training.workdir.class_weights import class_weights
 from deeplab_tf.weights import fit_weights, weights_by_name
 from deeplab_tf.weights.unfold import unfold_batch_norm
 
@@ -125,6 +129,7 @@ def build_step(
         lambda step: recipe.model.losses(
             functools.partial(loss, ignore_label=ignore_label, step=step)
         ),
+        seed=config.seed,
         parts=config.accumulation_steps,
         loss_normalization=config.loss_normalization,
         forward=rematerialized(network.model) if config.remat else None,
@@ -182,3 +187,143 @@ def batches(
         skipped=set() if skipped is None else skipped,
         parts=recipe.train.accumulation_steps,
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What the steps of one run share.
+
+    Attributes:
+      recipe: that is trained.
+      workdir: where results go.
+      dataset: the opened `recipe.dataset`.
+      strategy: the devices.
+      network: what training changes.
+      checkpointer: of the workdir.
+      chief: whether this process writes and prints.
+      print_fn: prints a line; nothing unless this process is the chief.
+    """
+
+    recipe: Recipe
+    workdir: str
+    dataset: OpenDataset
+    strategy: tf.distribute.Strategy
+    network: Network
+    checkpointer: Checkpointer
+    chief: bool
+    print_fn: Callable[[str], None]
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """The classes."""
+        return self.dataset.spec
+
+    @property
+    def source(self) -> ExampleSource:
+        """The examples to train on."""
+        return self.dataset.source(self.recipe.train.split)
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is a split to evaluate."""
+        return self.recipe.eval.split in self.dataset.sources
+
+    @property
+    def recoveries(self) -> int:
+        """How often training returned to a checkpoint."""
+        return int(self.network.state.recoveries.numpy())
+
+    @property
+    def total_steps(self) -> int:
+        """Length of training in optimizer steps."""
+        return self.recipe.train.total_steps(len(self.source))
+
+
+def prepare(
+    recipe: Recipe,
+    workdir: str,
+    dataset: OpenDataset,
+    strategy: tf.distribute.Strategy,
+    print_fn: Callable[[str], None],
+) -> Run:
+    """Builds what the steps need; nothing is written yet."""
+    config, chief = recipe.train, strategies.is_chief(strategy)
+    network = build_network(recipe, dataset.spec.num_classes, strategy)
+    return Run(
+        recipe=recipe,
+        workdir=workdir,
+        dataset=dataset,
+        strategy=strategy,
+        network=network,
+        checkpointer=Checkpointer(
+            workdir,
+            network.model,
+            network.optimizer,
+            network.state,
+            max_to_keep=config.max_to_keep,
+            best_metric=recipe.eval.best_metric,
+        ),
+        chief=chief,
+        print_fn=print_fn if chief else _print_nothing,
+    )
+
+
+def open_dataset(recipe: Recipe, data_dir: str | None) -> OpenDataset:
+    """Opens the dataset of a recipe.
+
+    Raises:
+      ValueError: it has faults, lacks a split, or a part of the recipe does not fit it.
+    """
+    dataset = recipe.dataset.open(data_dir)
+    source, num_classes = dataset.source(recipe.train.split), dataset.spec.num_classes
+    if recipe.eval.split not in dataset.sources and recipe.eval.split != "val":
+        dataset.source(recipe.eval.split)  # raises, with the splits that it has
+    pipeline.check_one_size(recipe.augment)
+    recipe.loss.check(num_classes)
+    recipe.schedule.check(recipe.train.total_steps(len(source)))
+    recipe.predict.check(dataset.spec, recipe.eval)
+    return dataset
+
+
+def pixel_loss(run: Run) -> Loss:
+    """The loss of a run with its class weights, which may have to be counted.
+
+    Raises:
+      ValueError: workers count other weights, or class_weights.json is damaged.
+    """
+
+    def find() -> tuple[float, ...]:
+        found = class_weights(
+            run.workdir,
+            run.source,
+            run.spec,
+            on_bad_example=run.recipe.train.on_bad_example,
+            save=run.chief,
+        )
+        strategies.check_agreement(run.strategy, str(found), "class weights")
+        return found
+
+    return run.recipe.loss.with_class_weights(find)
+
+
+def predictor_to_score(run: Run) -> Callable[[], Predictor]:
+    """A function that returns a predictor with the weights as they are, or their average."""
+    predict, average = run.recipe.predict, run.network.state.average
+    if average is None and run.recipe.train.precision == "float32":
+        predictor = predict.predictor(
+            keras.Model(run.network.model.input, run.network.model.output[LOGITS])
+        )
+        return lambda: predictor
+    copy = outside_strategy(run.recipe.model, run.spec)
+    predictor = predict.predictor(copy)
+    weights = weights_by_name(run.network.model) if average is None else average.variables
+
+    def up_to_date():
+        copy_weights(weights, copy)
+        return predictor
+
+    return up_to_date
+
+
+def _print_nothing(line: str) -> None:
+    """In place of `print_fn` where the chief prints."""

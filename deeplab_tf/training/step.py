@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.layers import full_precision
+from deeplab_tf.layers.dropout import masks_follow
 from deeplab_tf.recipe.parts import BuiltOptimizer, LossFn, Recipe
 from deeplab_tf.training.state import RunState, replicated
 
@@ -31,6 +32,8 @@ def train_step(
     batch: Batch,
     *,
     learning_rate: tf.Tensor,
+    seed: int = 0,
+    step: tf.Tensor | int = 0,
     loss_normalization: Literal["global", "replica"] = "global",
     forward: Callable[[tf.Tensor], Mapping[str, tf.Tensor]] | None = None,
 ) -> dict[str, tf.Tensor]:
@@ -47,6 +50,8 @@ def train_step(
       output_losses: output name -> (loss, weight), from the model config's `losses`.
       batch: {"image": float32 [b, S, S, 3], "label": int32 [b, S, S]}, this replica's part.
       learning_rate: float32 scalar.
+      seed: of the run, from which the masks of dropout follow; see layers/dropout.py.
+      step: optimizer steps already made, from which they follow too; int32 scalar.
       loss_normalization: "global", or "replica": divide by the replica's own number of valid
         pixels and average over replicas (code: both references).
       forward: image -> outputs in training; None: the model's own call.
@@ -58,7 +63,14 @@ def train_step(
     """
     before = _moving_statistics(model)
     gradients, values = _gradients(
-        model, forward, state, output_losses, batch, loss_normalization=loss_normalization
+        model,
+        forward,
+        state,
+        output_losses,
+        batch,
+        seed=seed,
+        step=step,
+        loss_normalization=loss_normalization,
     )
     return _update(model, optimizer, state, gradients, values, before, learning_rate)
 
@@ -70,6 +82,7 @@ def compiled_step(
     state: RunState,
     losses_at: Callable[[tf.Tensor], OutputLosses],
     *,
+    seed: int,
     parts: int = 1,
     loss_normalization: Literal["global", "replica"] = "global",
     forward: Callable[[tf.Tensor], Mapping[str, tf.Tensor]] | None = None,
@@ -83,6 +96,7 @@ def compiled_step(
       optimizer: see there.
       state: see there.
       losses_at: optimizer steps already made -> what `train_step` calls output_losses.
+      seed: see `train_step`.
       parts: of a batch, processed one after another.
       loss_normalization: see `train_step`.
       forward: see `train_step`.
@@ -101,9 +115,14 @@ def compiled_step(
     @function
     def whole(batch, step, learning_rate):
         args = (model, optimizer, state, losses_at(step), batch)
-        options = {"loss_normalization": loss_normalization, "forward": forward}
-        results = strategy.run(train_step, args, {"learning_rate": learning_rate, **options})
-        return of_first_replica(results)
+        options = {
+            "learning_rate": learning_rate,
+            "seed": seed,
+            "step": step,
+            "loss_normalization": loss_normalization,
+            "forward": forward,
+        }
+        return of_first_replica(strategy.run(train_step, args, options))
 
     if parts == 1:
         return lambda batch_parts, *scalars: whole(batch_parts[0], *scalars)
@@ -124,9 +143,17 @@ def compiled_step(
             variable.assign(tf.zeros_like(variable))
         return _moving_statistics(model), _over_replicas(totals, loss_normalization)
 
-    def add(batch, totals, step):
+    def add(batch, part, totals, step):
         gradients, values = _gradients(
-            model, forward, state, losses_at(step), batch, divisors=totals
+            model,
+            forward,
+            state,
+            losses_at(step),
+            batch,
+            seed=seed,
+            step=step,
+            part=part,
+            divisors=totals,
         )
         for total, gradient in zip(sums, gradients, strict=True):
             total.assign_add(gradient)
@@ -145,8 +172,8 @@ def compiled_step(
 
     def in_parts(batch_parts, step, learning_rate):
         before, totals = start_all(list(batch_parts), step)
-        for part in batch_parts:
-            add_all(part, totals, step)
+        for i, part in enumerate(batch_parts):
+            add_all(part, tf.constant(i), totals, step)
         return of_first_replica(finish_all(before, learning_rate))
 
     return in_parts
@@ -170,7 +197,17 @@ def check_jit_compile(recipe: Recipe, strategy: tf.distribute.Strategy) -> None:
 
 
 def _gradients(
-    model, forward, state, output_losses, batch, *, loss_normalization="global", divisors=None
+    model,
+    forward,
+    state,
+    output_losses,
+    batch,
+    *,
+    seed,
+    step,
+    part=0,
+    loss_normalization="global",
+    divisors=None,
 ):
     """This replica's gradients, times the factor of float16, and the value of each loss.
 
@@ -179,7 +216,9 @@ def _gradients(
     forward = forward or functools.partial(model, training=True)
     scale = state.loss_scale.value() if state.loss_scale is not None else None
     with tf.GradientTape() as tape:
-        outputs = forward(batch["image"])
+        first = _position_of_first_example(batch, part)
+        with masks_follow(seed=seed, step=step, first_example=first):
+            outputs = forward(batch["image"])
         values = {}
         for name, (loss_fn, weight) in output_losses.items():
             total, count = loss_fn(batch["label"], outputs[name])
@@ -192,6 +231,13 @@ def _gradients(
         if scale is not None:
             loss *= scale
     return tape.gradient(loss, [variable.value for variable in model.trainable_variables]), values
+
+
+def _position_of_first_example(batch, part):
+    """The position of this replica's first example in the global batch; its others follow it."""
+    context = tf.distribute.get_replica_context()
+    place = part * context.num_replicas_in_sync + context.replica_id_in_sync_group
+    return place * tf.shape(batch["image"])[0]
 
 
 def _over_replicas(counts, loss_normalization):

@@ -41,7 +41,7 @@ class ASPP(Head):
         first_kernel_size: int,
     ) -> dict[str, keras.KerasTensor]:
         """Arguments and result as in `Head.build`."""
-        from deeplab_tf.layers import ResizeLike
+        from deeplab_tf.layers import ResizeLike, SpatialDropout2D
         from jpu_tf.layers import classifier, conv_bn_relu
 
         branches = [conv_bn_relu(x, self.channels, 1, norm=norm, name="head_aspp_conv0")]
@@ -53,6 +53,6 @@ class ASPP(Head):
         branches.append(ResizeLike(name="head_aspp_image_resize")([pooled, x]))
         x = keras.layers.Concatenate(name="head_aspp_concat")(branches)
         x = conv_bn_relu(x, self.channels, 1, norm=norm, name="head_aspp_projection")
-        x = keras.layers.SpatialDropout2D(self.aspp_dropout, name="head_aspp_dropout")(x)
+        x = SpatialDropout2D(self.aspp_dropout, name="head_aspp_dropout")(x)
         x = conv_bn_relu(x, self.channels, 3, norm=norm, name="head_conv")
         return {"logits": classifier(x, num_classes, dropout=self.dropout, name="head_logits")}

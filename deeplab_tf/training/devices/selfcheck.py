@@ -88,21 +88,23 @@ def train_steps(
     strategy: tf.distribute.Strategy,
     steps: int,
     *,
+    dropout: bool = True,
     reverse: bool = False,
 ) -> list[AfterStep]:
-    """Trains a recipe from random weights, at a low rate and without dropout.
+    """Trains a recipe from random weights, at a low rate.
 
     Args:
       recipe: what to train.
       dataset: the opened `recipe.dataset`.
       strategy: the devices.
       steps: optimizer steps.
+      dropout: whether the recipe's dropout drops anything.
       reverse: each batch in the opposite order; on one device only.
 
     Returns:
       The start, with a loss of 0, and what is after each step.
     """
-    model, make_step = _prepared(recipe, dataset, strategy)
+    model, make_step = _prepared(recipe, dataset, strategy, dropout=dropout)
     trained = {id(variable) for variable in model.trainable_variables}
     by_name = weights_by_name(model)
 
@@ -129,6 +131,23 @@ def train_steps(
         results = make_step(parts, tf.constant(step), tf.constant(rate, full_precision()))
         found.append(snapshot(float(results["loss"])))
     return found
+
+
+def reordered(
+    recipe: Recipe, dataset: OpenDataset, strategy: tf.distribute.Strategy, steps: int
+) -> list[Difference]:
+    """How far apart trainings are after each step if only the order in their batches differs.
+
+    They are without dropout: what it drops follows from an example's position in the batch.
+
+    Args:
+      recipe: what to train.
+      dataset: the opened `recipe.dataset`.
+      strategy: of one device.
+      steps: optimizer steps.
+    """
+    train = functools.partial(train_steps, recipe, dataset, strategy, steps, dropout=False)
+    return differences(train(reverse=True), train())
 
 
 def differences(mine: list[AfterStep], others: list[AfterStep]) -> list[Difference]:
@@ -188,13 +207,17 @@ def _calls_per_second(call: Callable[[], Any], rounds: int) -> float:
 
 
 def _prepared(
-    recipe: Recipe, dataset: OpenDataset, strategy: tf.distribute.Strategy
+    recipe: Recipe,
+    dataset: OpenDataset,
+    strategy: tf.distribute.Strategy,
+    *,
+    dropout: bool = True,
 ) -> tuple[keras.Model, Callable[..., dict[str, tf.Tensor]]]:
-    """A network with random weights and no dropout, and its training step."""
+    """A network with random weights, and its training step."""
     check_jit_compile(recipe, strategy)
     network = build_network(recipe, dataset.spec.num_classes, strategy)
     for layer in network.model.layers:
-        if isinstance(layer, keras.layers.Dropout):
+        if isinstance(layer, keras.layers.Dropout) and not dropout:
             layer.rate = 0
     # Class weights change nothing here, and finding them takes long.
     loss = recipe.loss.with_class_weights(lambda: (1.0,) * dataset.spec.num_classes)

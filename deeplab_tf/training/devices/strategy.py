@@ -153,7 +153,13 @@ def check_batch_size(
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes and evaluates."""
-    return not _has_workers(strategy) or read_cluster().rank == 0
+    return not has_workers(strategy) or read_cluster().rank == 0
+
+
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether several processes train together."""
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return several and read_cluster() is not None
 
 
 def from_chief(strategy: tf.distribute.Strategy, value: float) -> float:
@@ -165,6 +171,15 @@ def from_chief(strategy: tf.distribute.Strategy, value: float) -> float:
     return _of_all_workers(strategy, value)[0]
 
 
+def largest(strategy: tf.distribute.Strategy, value: float) -> float:
+    """The largest value of all workers; each must call it, and it waits until each has.
+
+    Raises:
+      ConnectionError: another worker is gone.
+    """
+    return max(_of_all_workers(strategy, value))
+
+
 def copy_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable]) -> None:
     """Gives all workers the chief's values; each must call it with variables of the same shapes.
 
@@ -172,7 +187,7 @@ def copy_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[keras.
       strategy: of the workers.
       variables: floats, made in its scope.
     """
-    if not _has_workers(strategy):
+    if not has_workers(strategy):
         return
 
     def of_replica():
@@ -255,7 +270,7 @@ def lost_worker_as_error(strategy: tf.distribute.Strategy) -> Iterator[None]:
     Raises:
       ConnectionError: another worker is gone.
     """
-    with _lost_worker_as_error() if _has_workers(strategy) else contextlib.nullcontext():
+    with _lost_worker_as_error() if has_workers(strategy) else contextlib.nullcontext():
         yield
 
 
@@ -276,7 +291,7 @@ def check_workers(strategy: tf.distribute.Strategy) -> None:
     Raises:
       ConnectionError: one is gone.
     """
-    if not _has_workers(strategy):
+    if not has_workers(strategy):
         return
     cluster = read_cluster()
     jobs = [job for job, _ in cluster.tasks]
@@ -295,14 +310,9 @@ def _gone(cluster: Cluster, ranks: list[int]) -> str:
     )
 
 
-def _has_workers(strategy: tf.distribute.Strategy) -> bool:
-    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    return several and read_cluster() is not None
-
-
 def _of_all_workers(strategy: tf.distribute.Strategy, value: float) -> list[float]:
     """The value of each worker, the chief's first."""
-    if not _has_workers(strategy):
+    if not has_workers(strategy):
         return [value]
     with _lost_worker_as_error():
         gathered = _gather(strategy)(tf.constant(value, tf.float64)).numpy()

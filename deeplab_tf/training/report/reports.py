@@ -26,7 +26,7 @@ class Reports:
         workdir: str,
         total_steps: int,
         print_fn: Callable[[str], None],
-        check_workers: Callable[[], None],
+        between_images: Callable[[], None],
     ):
         """Reports nothing yet; call `start` first.
 
@@ -36,11 +36,11 @@ class Reports:
           workdir: of the run.
           total_steps: length of training.
           print_fn: prints a line.
-          check_workers: called during evaluations; raises an error if a worker is gone.
+          between_images: called during evaluations; an error that it raises ends them.
         """
         self._recipe, self._dataset, self._workdir = recipe, dataset, workdir
         self._total_steps, self._print = total_steps, print_fn
-        self._check_workers = check_workers
+        self._between_images = between_images
 
     def start(self, step: int) -> None:
         """Opens the record at `step`; what it has of later steps is dropped. See RunLog."""
@@ -68,6 +68,11 @@ class Reports:
                 " Use a larger batch, or pretrained weights and --model.batch_norm=frozen."
             )
 
+    @property
+    def first_loss(self) -> float | None:
+        """The loss of the first step that was reported; None: none was."""
+        return self._log.first_loss
+
     def training(self, step: int, values: Mapping[str, float]) -> None:
         """Reports losses and the learning rate of a step."""
         measured = self._meter.read(step)
@@ -89,7 +94,7 @@ class Reports:
 
         def progress(done: int, _: int | None) -> None:
             bar.update(done)
-            self._check_workers()
+            self._between_images()
 
         with self._meter.paused():
             result = recipe.predict.evaluate(

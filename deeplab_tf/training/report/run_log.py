@@ -22,6 +22,8 @@ from deeplab_tf.pictures.chart import draw_curves
 from deeplab_tf.pictures.visualization import encode_png
 from deeplab_tf.recipe.files import write_bytes, write_text
 
+_CSV = "metrics.csv"
+
 
 class RunLog:
     """The record of one run in its workdir; opened again, it continues from `resume_step`.
@@ -43,8 +45,8 @@ class RunLog:
           OSError: the workdir cannot be written.
         """
         self._workdir = workdir
-        self._csv_path = os.path.join(workdir, "metrics.csv")
-        rows = [row for row in _read_rows(self._csv_path) if int(row["step"]) <= resume_step]
+        self._csv_path = os.path.join(workdir, _CSV)
+        rows = [row for row in _read_rows(workdir) if int(row["step"]) <= resume_step]
         self._rows = rows if resume_step else []
         self._columns = _columns(self._rows)
         self._write_all()
@@ -74,6 +76,8 @@ class RunLog:
         if set(row) <= set(self._columns):
             with open(self._csv_path, "a", newline="", encoding="utf-8") as file:
                 file.write(_csv([row], self._columns, header=False))
+                file.flush()
+                os.fsync(file.fileno())  # a checkpoint that follows must find it
         else:
             self._columns = _columns(self._rows)
             self._write_all()
@@ -107,6 +111,11 @@ class RunLog:
         path = os.path.join(self._workdir, "training_curve.png")
         write_bytes(path, encode_png(draw_curves(panels)))
 
+    @property
+    def first_loss(self) -> float | None:
+        """The loss in the first row that has one; None: there is no such row yet."""
+        return next((float(row["loss"]) for row in self._rows if "loss" in row), None)
+
     def close(self) -> None:
         """Closes the event file; metrics.csv is complete after every row."""
         self._events.close()
@@ -115,22 +124,52 @@ class RunLog:
         write_text(self._csv_path, _csv(self._rows, self._columns, header=True))
 
 
-def _read_rows(path: str) -> list[dict[str, str]]:
+def has_rows(workdir: str) -> bool:
+    """Whether a run has logged anything in the workdir.
+
+    Raises:
+      ValueError: metrics.csv has other content.
+    """
+    return bool(_read_rows(workdir))
+
+
+def has_scores(workdir: str, step: int) -> bool:
+    """Whether an evaluation at this step is logged in the workdir.
+
+    Raises:
+      ValueError: metrics.csv has other content.
+    """
+    return any(row["step"] == str(step) and "loss" not in row for row in _read_rows(workdir))
+
+
+def _read_rows(workdir: str) -> list[dict[str, str]]:
     """The rows of a metrics.csv, none if there is no file; empty cells are left out."""
+    path = os.path.join(workdir, _CSV)
     if not os.path.exists(path):
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        # A run that was killed may have left part of a row.
-        lines = [line for line in file if line.endswith("\n")]
-    rows = []
-    for number, row in enumerate(csv.DictReader(lines), start=2):
-        if not (row.get("step") or "").isdecimal() or None in row:
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            # A run that was killed may have left part of a row.
+            lines = [line for line in file if line.endswith("\n")]
+        rows = list(csv.DictReader(lines))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a table: {error}; repair or remove the file.") from error
+    for number, row in enumerate(rows, start=2):
+        if not (row.get("step") or "").isdecimal() or not all(map(_is_cell, row.values())):
             raise ValueError(
-                f"{path} line {number} is not a row of step and values: {lines[number - 1]!r};"
+                f"{path} line {number} is not a row of step and numbers: {lines[number - 1]!r};"
                 " repair or remove the file."
             )
-        rows.append({name: cell for name, cell in row.items() if cell})
-    return rows
+    return [{name: cell for name, cell in row.items() if cell} for row in rows]
+
+
+def _is_cell(cell: str | list[str] | None) -> bool:
+    """Whether a cell holds a number or nothing; a list has the cells of a row that is too long."""
+    try:
+        float(cell or 0)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _columns(rows: Iterable[Mapping[str, str]]) -> list[str]:

@@ -2,29 +2,39 @@
 
 workdir/checkpoints/     the last few states, from which the same command resumes
 workdir/best/            the weights with the best score so far
+
+A checkpoint is two files, ckpt-<step>.index and ckpt-<step>.data-00000-of-00001. The index is the
+last to appear and the first to go. An empty file ckpt-<step>.unproven beside them marks a state
+that may be diverging; see recovery.py.
 """
 
 from __future__ import annotations
 
+import functools
 import glob
 import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from deeplab_tf.recipe.files import json_object, write_text
+from deeplab_tf.recipe.files import json_object, sync, write_text
 from deeplab_tf.recipe.options import describe, is_of
 from deeplab_tf.recipe.parts import BuiltOptimizer
 from deeplab_tf.training.state import RunState
 from deeplab_tf.weights import weights_by_name
 
+_UNPROVEN = ".unproven"
+
 
 class Checkpointer:
     """Saves and restores the state of a training run. A save is complete or not there.
+
+    It counts as saved once the disk has it, so that a power failure does not lose it either.
 
     Attributes:
       directory: where the checkpoints are.
@@ -72,13 +82,38 @@ class Checkpointer:
         self._average = tf.train.Checkpoint(state={"average": weights})
         self._complete = optimizer is not None
 
-    def save(self, step: int) -> str:
-        """Saves everything; returns the checkpoint's path.
+    def save(self, step: int, *, proven: bool = True) -> str:
+        """Saves everything, and removes states that need not be kept.
+
+        Those are kept: the last `max_to_keep` states that are proven, and the last one in any case.
+        A run that diverges thus does not push out the states to return to.
+
+        Args:
+          step: optimizer steps made.
+          proven: whether the state is worth returning to; if that is not known yet, false.
+
+        Returns:
+          The checkpoint's path.
 
         Raises:
           OSError: it could not be written, e.g. the disk is full. Earlier ones are intact.
         """
-        return _save(self._checkpoint, self.directory, step, self._max_to_keep)
+        path = _save(self._checkpoint, self.directory, step, proven=proven)
+        self._prune()
+        return path
+
+    def prove(self, step: int) -> None:
+        """Notes that the state of a step is worth returning to, if there is a checkpoint of it."""
+        marker = os.path.join(self.directory, f"ckpt-{step}{_UNPROVEN}")
+        if os.path.exists(marker):
+            os.remove(marker)
+            self._prune()
+
+    def _prune(self) -> None:
+        steps, proven = _steps(self.directory), _proven_steps(self.directory)
+        for old in steps[:-1]:
+            if old not in proven[-self._max_to_keep :]:
+                _remove(self.directory, f"ckpt-{old}.")
 
     def restore(self, step: int | None = None, *, average: bool = False) -> int:
         """Restores the checkpoint of `step`, or the last one.
@@ -95,15 +130,11 @@ class Checkpointer:
           ValueError: the checkpoint is damaged, of another model, or has no moving average.
         """
         if step is None:
-            step = self.last_step()
-            if step == 0:
-                return 0
-        path = os.path.join(self.directory, f"ckpt-{step}")
-        if not os.path.exists(path + ".index"):
-            known = ", ".join(map(str, _steps(self.directory))) or "none"
-            raise FileNotFoundError(
-                f"no checkpoint of step {step} in {self.directory}; there: {known}."
+            return self._read_newest(
+                self.last_step, functools.partial(self.restore, average=average)
             )
+        self.check_step(step)
+        path = os.path.join(self.directory, f"ckpt-{step}")
         if average:
             if not _has(path, "state/average/"):
                 raise ValueError(
@@ -120,6 +151,34 @@ class Checkpointer:
         """Step of the last checkpoint, 0 if there is none."""
         return max(_steps(self.directory), default=0)
 
+    def last_proven_step(self) -> int:
+        """Step of the last checkpoint that is worth returning to, 0 if there is none."""
+        return max(_proven_steps(self.directory), default=0)
+
+    def check_step(self, step: int) -> None:
+        """Checks that there is a checkpoint of this step.
+
+        Raises:
+          FileNotFoundError: there is none.
+        """
+        steps = _steps(self.directory)
+        if step not in steps:
+            known = ", ".join(map(str, steps)) or "none"
+            raise FileNotFoundError(
+                f"no checkpoint of step {step} in {self.directory}; there: {known}."
+            )
+
+    def forget_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps."""
+        for later in reversed(_steps(self.directory)):
+            if later > step:
+                _remove(self.directory, f"ckpt-{later}.")
+
+    def forget_best_after(self, step: int) -> None:
+        """Removes the best weights if they are of a later step."""
+        if max(_steps(self._best_directory), default=0) > step:
+            _remove(self._best_directory, "")
+
     def save_best(self, step: int, score: float) -> bool:
         """Saves the weights alone if the score is the highest so far; returns whether it is.
 
@@ -128,7 +187,7 @@ class Checkpointer:
         """
         if not score > self.best()[1]:  # NaN neither
             return False
-        _save(self._weights, self._best_directory, step, max_to_keep=None)
+        _save(self._weights, self._best_directory, step)
         write_text(self._best_path, json.dumps({"step": step, self._metric: score}) + "\n")
         # A run that returned to an earlier step may have a later best one.
         for old in _steps(self._best_directory):
@@ -166,6 +225,15 @@ class Checkpointer:
         Raises:
           ValueError: the checkpoint is damaged or of another model.
         """
+
+        def read(step):
+            path = os.path.join(self._best_directory, f"ckpt-{step}")
+            self._read(self._weights, path, all_of_it=False)
+            return step
+
+        return self._read_newest(self._best_step, read)
+
+    def _best_step(self) -> int:
         steps = _steps(self._best_directory)
         recorded = self._recorded("step", int) if os.path.exists(self._best_path) else 0
         step = recorded if recorded in steps else max(steps, default=0)
@@ -174,10 +242,21 @@ class Checkpointer:
                 f"the best weights are missing in {self._best_directory}, but best.json is there;"
                 " use another checkpoint of the run."
             )
-        if step:
-            path = os.path.join(self._best_directory, f"ckpt-{step}")
-            self._read(self._weights, path, all_of_it=False)
         return step
+
+    def _read_newest(self, newest: Callable[[], int], read: Callable[[int], int]) -> int:
+        """Reads the newest checkpoint, and a newer one if a training replaces it in the meantime.
+
+        Returns:
+          Its step, 0 if there is none.
+        """
+        while step := newest():
+            try:
+                return read(step)
+            except (FileNotFoundError, ValueError):
+                if newest() == step:
+                    raise
+        return 0
 
     def _read(self, checkpoint: tf.train.Checkpoint, path: str, *, all_of_it: bool) -> None:
         try:
@@ -213,18 +292,28 @@ def _steps(directory: str) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
+def _proven_steps(directory: str) -> list[int]:
+    marked = os.path.join(directory, "ckpt-{}" + _UNPROVEN)
+    return [step for step in _steps(directory) if not os.path.exists(marked.format(step))]
+
+
 def _save(
-    checkpoint: tf.train.Checkpoint, directory: str, step: int, max_to_keep: int | None
+    checkpoint: tf.train.Checkpoint, directory: str, step: int, *, proven: bool = True
 ) -> str:
     os.makedirs(directory, exist_ok=True)
-    _remove(directory, "partial-")  # of a run that was killed while saving
+    _remove_incomplete(directory)
     path = os.path.join(directory, f"ckpt-{step}")
     partial = os.path.join(directory, f"partial-{step}")
     try:
         checkpoint.write(partial)
+        _remove(directory, f"ckpt-{step}.")
+        if not proven:
+            write_text(path + _UNPROVEN, "")
         # TensorFlow writes the index in place. Renamed last, it shows that the rest is complete.
         for ending in (".data-00000-of-00001", ".index"):
+            sync(partial + ending)
             os.replace(partial + ending, path + ending)
+            sync(directory)
     except (tf.errors.OpError, OSError) as error:
         _remove(directory, "partial-")
         whole = ", ".join(f"ckpt-{s}" for s in _steps(directory)) or "none"
@@ -232,9 +321,18 @@ def _save(
             f"could not save {path}: {str(error).splitlines()[0][:300]}. Intact: {whole}. Make room"
             " or choose another workdir; the same command resumes from the last one."
         ) from error
-    for old in _steps(directory)[:-max_to_keep] if max_to_keep else ():
-        _remove(directory, f"ckpt-{old}.")
     return path
+
+
+def _remove_incomplete(directory: str) -> None:
+    """Removes what a run that was killed while saving left behind."""
+    _remove(directory, "partial-")
+    whole = {f"ckpt-{step}" for step in _steps(directory)}
+    for name in os.listdir(directory):
+        if re.fullmatch(r"ckpt-\d+\.(data-00000-of-00001|unproven)", name):
+            stem = name.split(".")[0]
+            if stem not in whole:
+                _remove(directory, f"{stem}.")
 
 
 def _remove(directory: str, prefix: str) -> None:
@@ -253,6 +351,11 @@ def has_checkpoints(workdir: str) -> bool:
     return bool(_steps(os.path.join(workdir, "checkpoints")))
 
 
+def has_best(workdir: str) -> bool:
+    """Whether the workdir has best weights."""
+    return bool(_steps(os.path.join(workdir, "best")))
+
+
 def has_weights(workdir: str) -> bool:
     """Whether anything was trained in the workdir: states to resume from, or best weights."""
-    return has_checkpoints(workdir) or bool(_steps(os.path.join(workdir, "best")))
+    return has_checkpoints(workdir) or has_best(workdir)

@@ -12,7 +12,8 @@ from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
 from deeplab_tf.recipe.flags import Parts
 from deeplab_tf.recipe.parts import Recipe
-from deeplab_tf.training.workdir.checkpoints import has_weights
+from deeplab_tf.training.report.run_log import has_rows
+from deeplab_tf.training.workdir.checkpoints import has_best, has_checkpoints, has_weights
 
 T = TypeVar("T")
 
@@ -32,30 +33,94 @@ def check_path(workdir: str) -> None:
         )
 
 
-def check_recipe(workdir: str, recipe: Recipe) -> None:
-    """Checks that a workdir that was trained in holds a run of this recipe.
+# What `resume_from` may change: it affects the steps to come, and fits the state of before.
+_OF_STEPS_TO_COME = (
+    "augment", "loss", "optimizer.", "schedule", "train.accumulation_steps", "train.batch_size",
+    "train.epochs", "train.loss_normalization", "train.scale_lr", "train.seed", "train.steps",
+)  # fmt: skip
+
+
+def check_recipe(workdir: str, recipe: Recipe, *, resume_from: int | None = None) -> None:
+    """Checks that a workdir with anything of a run in it holds a run of this recipe.
+
+    Args:
+      workdir: of the run.
+      recipe: to train.
+      resume_from: the step from which the recipe applies, if the run goes back; augmentation,
+        loss, schedule and the options of the optimizer may differ then.
 
     Raises:
-      ValueError: it holds a run with other settings, or its recipe.json is damaged.
+      ValueError: it holds a run with other settings, files of a run without its recipe.json or
+        dataset.json, or one of these is damaged.
     """
-    if not os.path.exists(os.path.join(workdir, "recipe.json")) or not has_weights(workdir):
+    found = _left_by_run(workdir)
+    if not found:
         return
+    for name, content in (("recipe.json", "recipe"), ("dataset.json", "classes")):
+        if not os.path.exists(os.path.join(workdir, name)):
+            raise ValueError(
+                f"{workdir} holds {', '.join(found)} of a run, but no {name} with its {content};"
+                " put that file back, or use another workdir."
+            )
     differing = differences(_read_recipe(workdir, read_tree), recipe)
+    if resume_from is not None:
+        differing = [line for line in differing if not line.startswith(_OF_STEPS_TO_COME)]
     if differing:
+        way_back = (
+            " train.py --resume_from=STEP continues from an earlier checkpoint with other settings"
+            " of augment, loss, optimizer and schedule."
+        )
         raise ValueError(
             f"{workdir} holds a run of another recipe:\n  "
             + "\n  ".join(differing)
             + "\nuse another workdir, or the settings that the run was started with."
+            + (way_back if resume_from is None and has_weights(workdir) else "")
         )
 
 
-def save_recipe(workdir: str, recipe: Recipe) -> None:
-    """Writes recipe.json after `check_recipe`, whose errors it raises too.
+def _left_by_run(workdir: str) -> list[str]:
+    """What a workdir has that only a training writes, in words."""
+    pictures = os.path.join(workdir, "pictures")
+    rows = {
+        "checkpoints": has_checkpoints(workdir),
+        "best weights": has_best(workdir),
+        "metrics.csv": has_rows(workdir),
+        "pictures": os.path.isdir(pictures) and bool(os.listdir(pictures)),
+    }
+    return [what for what, is_there in rows.items() if is_there]
+
+
+def keep_recipe_until(workdir: str, step: int) -> None:
+    """Keeps recipe.json as recipe-until-<step>.json, for a run that continues with another one.
+
+    The recipe that trained the steps up to there stays, if the run goes back to a step again.
 
     Raises:
       OSError: the workdir cannot be written.
     """
-    check_recipe(workdir, recipe)
+    path = _recipe_until(workdir, step)
+    if not os.path.exists(path):
+        with open(os.path.join(workdir, "recipe.json"), encoding="utf-8") as file:
+            write_text(path, file.read())
+
+
+def has_gone_back(workdir: str, step: int, recipe: Recipe) -> bool:
+    """Whether the run has continued from `step` with this recipe before."""
+    if not os.path.exists(_recipe_until(workdir, step)):
+        return False
+    return not differences(_read_recipe(workdir, read_tree), recipe)
+
+
+def _recipe_until(workdir: str, step: int) -> str:
+    return os.path.join(workdir, f"recipe-until-{step}.json")
+
+
+def save_recipe(workdir: str, recipe: Recipe) -> None:
+    """Writes recipe.json. Call `check_recipe` first.
+
+    Raises:
+      OSError: the workdir cannot be written.
+    """
     try:
         write_text(os.path.join(workdir, "recipe.json"), to_json(recipe))
     except OSError as error:

@@ -53,6 +53,7 @@ class _Setting:
             self.optimizer,
             self.state,
             lambda step: losses,
+            seed=0,
             parts=self.parts,
             **options,
         )

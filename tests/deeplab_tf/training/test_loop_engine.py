@@ -125,7 +125,10 @@ def test_ten_steps_without_a_finite_gradient_stop_the_run(photos, recipe_of, poi
     source = recipe.dataset.open(None).source("train")
     names = [source.name(int(i)) for i in pipeline.batch_indices(6, 4, seed=1, step=13)]
     assert f"The examples of step 14: {', '.join(names)}." in message
-    assert f"Checkpoint ckpt-4 is intact in {tmp_path / 'checkpoints'}; the same" in message
+    # No step from the state of step 4 had a finite loss, so it is not proven to be good.
+    assert (
+        "--resume_from=2 --schedule.base_lr=0.005 continues from step 2, the last good" in message
+    )
     assert "--train.recover=true" in message
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     assert rows[0].split(",")[-1] == "skipped_steps"
@@ -140,7 +143,7 @@ def test_recovery_returns_to_the_last_checkpoint_and_takes_another_order(
         train={"eval_every": 100, "recover": True},
     )  # fmt: skip
     printed = _train(recipe, tmp_path)
-    assert any("returning to step 4, with the examples in another order" in p for p in printed)
+    assert any("returning to step 2, with the examples in another order" in p for p in printed)
     assert "step 16: val mean IoU" in printed[-1]
     whole = (tmp_path / "metrics.csv").read_text()
     rows = [row.split(",") for row in whole.splitlines()[1:]]
@@ -148,8 +151,8 @@ def test_recovery_returns_to_the_last_checkpoint_and_takes_another_order(
     _train(dataclasses.replace(recipe, loss=_Fragile()), tmp_path / "smooth")
     smooth = (tmp_path / "smooth" / "metrics.csv").read_text().splitlines()[1:]
     losses = [[row[1] for row in rows], [row.split(",")[1] for row in smooth]]
-    assert losses[0][:4] == losses[1][:4]
-    assert losses[0][4] != losses[1][4]  # of other examples
+    assert losses[0][:2] == losses[1][:2]
+    assert losses[0][2] != losses[1][2]  # of other examples
     _forget_last(tmp_path, 16)
     # The order of the recovery is part of the checkpoint.
     assert _train(recipe, tmp_path)[0] == "resuming at step 14 of 16"
@@ -215,8 +218,8 @@ def test_small_batches_are_named_where_batch_norm_needs_large_ones(
     )
     printed = []
     dataset = recipe.dataset.open(None)
-    Reports(recipe, dataset, str(tmp_path), 1, printed.append, check_workers=lambda: None).announce(
-        replicas=1
-    )
+    Reports(
+        recipe, dataset, str(tmp_path), 1, printed.append, between_images=lambda: None
+    ).announce(replicas=1)
     assert (f"statistics from {images} images" in "".join(printed)) == (images is not None)
     assert ("warning" in "".join(printed)) == (images is not None)

@@ -9,11 +9,13 @@ import keras
 import numpy as np
 import pytest
 
+from deeplab_tf.layers import Dropout
 from deeplab_tf.recipe.options import Options, option
 from deeplab_tf.training.devices.selfcheck import (
     Difference,
     differences,
     pipeline_speed,
+    reordered,
     step_speed,
     train_steps,
 )
@@ -33,7 +35,7 @@ class _Normalized(Options):
 
     def build(self, num_classes, input_shape=(None, None, 3), *, auxiliary=False):
         image = keras.Input(input_shape)
-        x = keras.layers.Dropout(0.5)(image / 255)
+        x = Dropout(0.5, name="dropout")(image / 255)
         x = keras.layers.BatchNormalization(synchronized=self.synchronized, name="bn")(x)
         logits = keras.layers.Conv2D(num_classes, 1, strides=4, name="logits")(x)
         return keras.Model(image, {"logits": logits} if auxiliary else logits)
@@ -57,12 +59,21 @@ def test_two_devices_differ_from_one_by_rounding(recipe):
     one = _train(recipe, ("CPU:0",))
     assert one[0].loss == 0 and one[1].loss != one[2].loss
     assert set(one[0].statistics) == {"bn/moving_mean", "bn/moving_variance"}
-    reordered = differences(_train(recipe, ("CPU:0",), reverse=True), one)
+    alone = make_strategy("one_device", ("CPU:0",))
+    others = reordered(recipe, recipe.dataset.open(None), alone, 2)
     found = differences(_train(recipe, _TWO), one)
-    assert len(found) == 2
-    for mine, other in zip(found, reordered, strict=True):
+    assert len(found) == len(others) == 2
+    for mine, other in zip(found, others, strict=True):
         assert mine.is_rounding(other, "float32")
-        assert max(mine.loss, mine.statistics) < 1e-5
+        for difference in (mine, other):
+            assert max(difference.loss, difference.statistics) < 1e-5
+
+
+def test_dropout_of_each_replica_for_itself_is_no_rounding(recipe, monkeypatch):
+    one = _train(recipe, ("CPU:0",), steps=1)
+    monkeypatch.setattr(Dropout, "call", keras.layers.Dropout.call)
+    (found,) = differences(_train(recipe, _TWO, steps=1), one)
+    assert not found.is_rounding(_CHAOS, "float32")
 
 
 def test_statistics_of_each_replica_alone_are_no_rounding(recipe):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deeplab_tf.model import DeepLabV3PlusConfig
-from deeplab_tf.training import checkpoints
+from deeplab_tf.training.workdir import checkpoints
 from deeplab_tf.training.optimizers import OPTIMIZERS, SGD
 from deeplab_tf.weights import weights_by_name
 
@@ -158,7 +158,7 @@ def test_full_disk_leaves_the_earlier_checkpoint_whole(root, tmp_path):
     script = f"""
         import resource, signal
         import keras, numpy as np
-        from deeplab_tf.training import checkpoints
+        from deeplab_tf.training.workdir import checkpoints
 
         image = keras.Input((None, None, 3))
         model = keras.Model(image, keras.layers.Conv2D(50000, 1)(image))

@@ -1,0 +1,54 @@
+"""One training at a time in a workdir."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from deeplab_tf.recipe.files import remove_leftovers
+from deeplab_tf.recipe.lock import locked
+
+
+@contextlib.contextmanager
+def held(workdir: str) -> Iterator[None]:
+    """Holds a workdir in the `with` block, and makes it if it is not there.
+
+    Directories that were made and stay empty are removed at the end, so that a command that is
+    refused leaves nothing behind. Evaluation, prediction and export only read, and need no lock.
+
+    Raises:
+      BlockingIOError: another process trains in it; the message names the process.
+      OSError: it cannot be written.
+    """
+    made = _missing(os.path.abspath(workdir))
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, made)
+        try:
+            lock = locked(os.path.join(workdir, "lock"), f"the workdir {workdir}")
+            stack.enter_context(lock)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise OSError(
+                f"the workdir {workdir} cannot be written: {error}; choose one that can."
+            ) from error
+        for folder in ("", "best", "checkpoints", "pictures"):
+            remove_leftovers(os.path.join(workdir, folder))
+        yield
+
+
+def _missing(path: str) -> list[str]:
+    """The directories of a path that do not exist, the innermost first."""
+    missing = []
+    while not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    return missing
+
+
+def _remove_empty(directories: list[str]) -> None:
+    for directory in directories:
+        if not os.path.isdir(directory) or os.listdir(directory):
+            return
+        os.rmdir(directory)
