@@ -16,7 +16,7 @@ cli.define_parts({"dataset": DATASETS})
 
 
 def main(argv: list[str]) -> None:
-    """Prints each class's share of the pixels and the faults; fails if there are faults."""
+    """Prints each class's share of the pixels, faults and hints; fails if there are faults."""
     cli.no_arguments(argv)
     dataset = recipe_flags.part_from_flags("dataset", None, DATASETS)
     cli.import_tensorflow()
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     report = check_dataset(opened, progress=lambda done, _: progress.update(done))
     print(report.text())
     if report.problems:
-        raise ValueError(f"{len(report.problems)} faulty examples; they are listed above.")
+        raise ValueError(f"{report.faults.number()} faulty examples; all faults are listed above.")
     print("no faults")
 
 

@@ -7,11 +7,10 @@ import io
 import numpy as np
 from PIL import ExifTags, ImageOps
 
+from deeplab_tf.data.labels.colors import ColorClasses
+from deeplab_tf.data.labels.files import INDEX_MODES
 from deeplab_tf.data.picture_files import DAMAGED, open_picture
 from deeplab_tf.recipe.lazy import tf
-
-# Modes in which a pixel is an index; the colors of "P" do not matter here.
-_INDEX_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
@@ -64,21 +63,23 @@ def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     return tf.cond(mirrored_columns, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-def decode_label(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a PNG of class indices; a palette picture gives its indices, not its colors.
+def decode_label(encoded: tf.Tensor, colors: ColorClasses | None = None) -> tf.Tensor:
+    """Decodes a PNG label: its class indices, or the classes of its colors.
 
     TensorFlow's own decoder would give the luminance of palette pictures, so Pillow reads the file.
     A label with an EXIF orientation is turned upright, like an image.
 
     Args:
       encoded: string scalar, the file's bytes.
+      colors: the classes of the colors; None: pixels are class indices, and a palette picture gives
+        its indices, not its colors.
 
     Returns:
       int32 [H, W].
     """
     # Outside a graph, the bytes come in an array without axes.
     label = tf.numpy_function(
-        lambda value: label_from_bytes(np.asarray(value, object).item()),
+        lambda value: label_from_bytes(np.asarray(value, object).item(), colors),
         [encoded],
         tf.int32,
         stateful=False,
@@ -87,24 +88,27 @@ def decode_label(encoded: tf.Tensor) -> tf.Tensor:
     return label
 
 
-def label_from_bytes(encoded: bytes) -> np.ndarray:
+def label_from_bytes(encoded: bytes, colors: ColorClasses | None = None) -> np.ndarray:
     """`decode_label` outside a graph.
 
     Raises:
-      ValueError: the bytes are not a readable PNG, or are a PNG of colors.
+      ValueError: the bytes are not a readable PNG, or, without `colors`, are a PNG of colors; or a
+        color has no class.
     """
     # Only PNG: a JPEG that was renamed does not have the values that were drawn.
     with open_picture(io.BytesIO(encoded), formats=("PNG",)) as picture:
         mode = picture.mode
         if b"eXIf" in encoded:
             ImageOps.exif_transpose(picture, in_place=True)
-        label = np.asarray(picture)
-    if mode not in _INDEX_MODES:
+        picture.load()
+    if colors is not None:
+        return colors.label(picture)
+    if mode not in INDEX_MODES:
         raise ValueError(
             f"a label must be a PNG of class indices, gray or with a palette; it has mode {mode}."
             " Convert colors to indices first."
         )
-    return label.astype(np.int32)
+    return np.asarray(picture).astype(np.int32)
 
 
 def label_everywhere(image: tf.Tensor, class_index: tf.Tensor) -> tf.Tensor:

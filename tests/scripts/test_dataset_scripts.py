@@ -76,7 +76,7 @@ def test_check_passes_a_good_folder_and_fails_a_bad_one(folder, tmp_path):
     bad = run("check_dataset", *folder)
     assert bad.returncode == 1
     assert "labels/1.png: label values must be 0..1 or 255 (void); got 7 (48 p" in bad.stdout
-    assert bad.stderr.endswith("error: 1 faulty examples; they are listed above.\n")
+    assert bad.stderr.endswith("error: 1 faulty examples; all faults are listed above.\n")
     assert "Traceback" not in bad.stderr
 
 

@@ -5,37 +5,38 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
-import numpy as np
 from PIL import Image
 
 from deeplab_tf.data.datasets.without_release import WithoutRelease
-from deeplab_tf.data.decoding import decode_image, decode_label, label_from_bytes
+from deeplab_tf.data.decoding import decode_image, decode_label
+from deeplab_tf.data.labels.colors import ColorClasses, read_colors_file
+from deeplab_tf.data.labels.counting import counted_classes
+from deeplab_tf.data.labels.pairs import Pair, find_pairs
 from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset, bit_palette
 from deeplab_tf.recipe.files import read_class_names, read_lines
 from deeplab_tf.recipe.lazy import tf
 from deeplab_tf.recipe.messages import shortened
 from deeplab_tf.recipe.options import option
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 # ours: names of folders that do not tell one dataset from another
 _GENERIC = ("", "image", "images", "img", "imgs", "train", "training")
 _NEXT_LINE = "\n  "
-
-_Pair = tuple[str, str]  # paths of image and label
 
 
 class FolderSource:
     """Pairs of files as an ExampleSource."""
 
-    def __init__(self, pairs: Mapping[str, _Pair]):
+    def __init__(self, pairs: Mapping[str, Pair], colors: ColorClasses | None = None):
         """Reads nothing yet.
 
         Args:
           pairs: stem -> (path of the image, path of the label), one or more.
+          colors: the classes of the labels' colors; None: labels are class indices.
         """
+        self.colors = colors
         self._pairs = list(pairs.values())
         # One row (name, image, label) per pair; there may be many, so they are converted once.
         self._table = tf.constant([[stem, *pair] for stem, pair in pairs.items()])
@@ -49,7 +50,7 @@ class FolderSource:
         name, image, label = tf.unstack(self._table[index])
         return {
             "image": decode_image(tf.io.read_file(image)),
-            "label": decode_label(tf.io.read_file(label)),
+            "label": decode_label(tf.io.read_file(label), self.colors),
             "name": name,
         }
 
@@ -57,6 +58,10 @@ class FolderSource:
         """Both paths."""
         image, label = self._pairs[index]
         return f"{image} with {label}"
+
+    def paths(self, index: int) -> Pair:
+        """The paths of an example's image and label."""
+        return self._pairs[index]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,14 +96,31 @@ class Folder(WithoutRelease):
         " folder are 0..largest label found",
         may_change=True,
     )
+    colors_file: str | None = option(
+        None,
+        "text file with one line 'R G B name' per color, for labels whose colors are the classes;"
+        " the name void is for colors without a class",
+        may_change=True,
+    )
+    label_suffix: str = option(
+        "",
+        "what the name of a label has after that of its image, such as _mask; files without it"
+        " are not labels",
+        may_change=True,
+    )
     ignore_label: int = option(255, "label value of pixels without a class")
 
     def open(self, data_dir: str | None = None) -> OpenDataset:
         """Pairs images and labels by their paths below the two folders, without endings.
 
         'val' is val_images_dir with val_labels_dir; or else the stems that val_list names; or else
-        a share val_fraction. The hashes of the stems choose that share, so new photos do not move
-        old ones from one split to the other.
+        a share val_fraction, which the hashes of the stems choose. So new photos do not move old
+        ones from one split to the other, with one exception: where the hashes put all photos into
+        one split, as happens with a few, the photo with the smallest hash is 'val', or the one
+        with the largest hash 'train', until photos are added whose hashes put them there.
+
+        With colors_file, a label is what a viewer shows, gray, with a palette or RGB, and each of
+        its colors is a class.
 
         The name of the dataset is the last folder in the path of images_dir that is not called
         images, image, imgs, img, train or training: "streets" for streets/train/images.
@@ -118,23 +140,32 @@ class Folder(WithoutRelease):
                 "the folder dataset needs --dataset.images_dir and --dataset.labels_dir;"
                 f" got {self.images_dir} and {self.labels_dir}."
             )
-        splits = self._splits(_pairs(self.images_dir, self.labels_dir))
+        if self.colors_file is not None and self.class_names_file is not None:
+            raise ValueError(
+                "give --dataset.colors_file or --dataset.class_names_file, not both: the file of"
+                " colors also names the classes."
+            )
+        splits = self._splits(find_pairs(self.images_dir, self.labels_dir, self.label_suffix))
         everything = [label for split in splits.values() for _, label in split.values()]
-        if self.class_names_file is not None:
+        colors, palette = None, None
+        if self.colors_file is not None:
+            colors = read_colors_file(self.colors_file, self.ignore_label)
+            names, palette = colors.names, colors.palette
+        elif self.class_names_file is not None:
             names = read_class_names(self.class_names_file, "--dataset.class_names_file")
         else:
-            names = _counted_classes(everything, self.ignore_label)
+            names = counted_classes(everything, self.ignore_label)
         spec = DatasetSpec(
             name=dataset_name(self.images_dir),
             class_names=names,
             ignore_label=self.ignore_label,
-            palette=_palette(everything[0], len(names)),
+            palette=palette or _palette(everything[0], len(names)),
             splits={split: len(rows) for split, rows in splits.items()},
         )
-        sources = {split: FolderSource(rows) for split, rows in splits.items()}
+        sources = {split: FolderSource(rows, colors) for split, rows in splits.items()}
         return OpenDataset(spec=spec, sources=sources)
 
-    def _splits(self, pairs: Mapping[str, _Pair]) -> dict[str, Mapping[str, _Pair]]:
+    def _splits(self, pairs: Mapping[str, Pair]) -> dict[str, Mapping[str, Pair]]:
         if (self.val_images_dir is None) != (self.val_labels_dir is None):
             raise ValueError(
                 "give both or neither of --dataset.val_images_dir and --dataset.val_labels_dir."
@@ -142,7 +173,7 @@ class Folder(WithoutRelease):
         if self.val_images_dir is not None:
             if self.val_list is not None:
                 raise ValueError("give --dataset.val_list or --dataset.val_images_dir, not both.")
-            val = _pairs(self.val_images_dir, self.val_labels_dir)
+            val = find_pairs(self.val_images_dir, self.val_labels_dir, self.label_suffix)
             _check_apart(pairs, val)
             return {"train": pairs, "val": val}
         if self.val_list is not None:
@@ -168,77 +199,7 @@ def dataset_name(images_dir: str) -> str:
     return next((name for name in reversed(names) if name.lower() not in _GENERIC), "folder")
 
 
-def _pairs(images_dir: str, labels_dir: str) -> dict[str, _Pair]:
-    if os.path.realpath(images_dir) == os.path.realpath(labels_dir):
-        raise ValueError(f"images and labels must be in different folders; both are {images_dir}.")
-    images, labels = find_files(images_dir, IMAGE_ENDINGS), find_files(labels_dir, (".png",))
-    alone = [f"no label for {images[s]}" for s in sorted(images.keys() - labels.keys())]
-    alone += [f"no image for {labels[s]}" for s in sorted(labels.keys() - images.keys())]
-    if alone:
-        raise ValueError(
-            f"each image ({', '.join(IMAGE_ENDINGS)}) in {images_dir} must have a label in"
-            f" {labels_dir} with the same name and the ending .png, and each label an image:"
-            f"\n  {shortened(alone, separator=_NEXT_LINE)}"
-        )
-    return {stem: (images[stem], labels[stem]) for stem in sorted(images)}
-
-
-def find_files(directory: str, endings: tuple[str, ...]) -> dict[str, str]:
-    """Finds the files in a directory and in the folders below it; hidden ones are left out.
-
-    Args:
-      directory: to search.
-      endings: of the files, in lower case.
-
-    Returns:
-      Path below the directory, without its ending -> whole path.
-
-    Raises:
-      FileNotFoundError: there is no such directory, or no such file in it.
-      ValueError: two files differ in the ending alone, a name is not UTF-8, or a link leads to a
-        folder that contains it.
-    """
-    if not os.path.isdir(directory):
-        raise FileNotFoundError(f"there is no directory {directory}.")
-    found: dict[str, str] = {}
-    for folder, subfolders, names in os.walk(directory, onerror=_raise, followlinks=True):
-        # Notebooks and viewers keep copies of pictures in hidden folders.
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in subfolders:
-            _check_no_loop(os.path.join(folder, name))
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            stem, ending = os.path.splitext(os.path.relpath(path, directory))
-            if ending.lower() not in endings or name.startswith("."):
-                continue
-            if not _is_unicode(path):
-                raise ValueError(f"the name of {path!r} is not UTF-8; rename the file.")
-            if stem in found:
-                raise ValueError(
-                    f"{found[stem]} and {path} differ only in the ending; remove one of them."
-                )
-            found[stem] = path
-    if not found:
-        raise FileNotFoundError(f"{directory} has no file that ends in {', '.join(endings)}.")
-    return found
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _check_no_loop(folder: str) -> None:
-    inside = os.path.realpath(os.path.dirname(folder))
-    if os.path.islink(folder) and f"{inside}/".startswith(f"{os.path.realpath(folder)}/"):
-        raise ValueError(f"{folder} is a link to a folder that contains it; remove the link.")
-
-
-def _is_unicode(path: str) -> bool:
-    # Bytes that cannot be decoded are lone surrogates in the string.
-    return not any("\ud800" <= character <= "\udfff" for character in path)
-
-
-def _check_apart(train: Mapping[str, _Pair], val: Mapping[str, _Pair]) -> None:
+def _check_apart(train: Mapping[str, Pair], val: Mapping[str, Pair]) -> None:
     paths = {os.path.realpath(image) for image, _ in train.values()}
     shared = [image for image, _ in val.values() if os.path.realpath(image) in paths]
     if shared:
@@ -248,7 +209,7 @@ def _check_apart(train: Mapping[str, _Pair], val: Mapping[str, _Pair]) -> None:
         )
 
 
-def _listed(path: str, pairs: Mapping[str, _Pair]) -> set[str]:
+def _listed(path: str, pairs: Mapping[str, Pair]) -> set[str]:
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {path}; --dataset.val_list must name one.")
     lines = read_lines(path)
@@ -261,7 +222,7 @@ def _listed(path: str, pairs: Mapping[str, _Pair]) -> set[str]:
     return stems
 
 
-def _hashed(fraction: float, pairs: Mapping[str, _Pair]) -> set[str]:
+def _hashed(fraction: float, pairs: Mapping[str, Pair]) -> set[str]:
     if fraction == 0 or len(pairs) < 2:
         return set()
 
@@ -271,39 +232,6 @@ def _hashed(fraction: float, pairs: Mapping[str, _Pair]) -> set[str]:
     # Of a few photos the hashes may choose none or all; both splits need one.
     least, *others, _ = sorted(pairs, key=share)
     return {least, *(stem for stem in others if share(stem) < fraction)}
-
-
-def _counted_classes(labels: Iterable[str], ignore_label: int) -> tuple[str, ...]:
-    """Names for the classes 0..largest label value in the files."""
-    found, unreadable = [], []
-    for path in labels:
-        try:
-            found.append((_largest_class(path, ignore_label), path))
-        except ValueError as error:
-            unreadable.append(f"{path}: {error}")
-    if unreadable:
-        raise ValueError(
-            "the classes cannot be counted, because labels cannot be read:"
-            f"\n  {shortened(sorted(unreadable), separator=_NEXT_LINE)}"
-        )
-    largest, path = max(found)
-    if largest > 255:
-        raise ValueError(
-            f"{path} has the label value {largest}; without --dataset.class_names_file, values"
-            " must be 0..255."
-        )
-    if largest < 1:
-        raise ValueError(
-            "the labels must show at least two classes; all of their pixels are 0 or"
-            f" {ignore_label}. If this is right, name the classes in --dataset.class_names_file."
-        )
-    return tuple(f"class_{i}" for i in range(largest + 1))
-
-
-def _largest_class(path: str, ignore_label: int) -> int:
-    with open(path, "rb") as file:
-        label = label_from_bytes(file.read())
-    return int(np.max(label, where=label != ignore_label, initial=0))
 
 
 def _palette(label: str, num_classes: int) -> tuple[Color, ...]:

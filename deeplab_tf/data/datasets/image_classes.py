@@ -11,9 +11,10 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar
 
-from deeplab_tf.data.datasets.folder import IMAGE_ENDINGS, dataset_name, find_files
+from deeplab_tf.data.datasets.folder import dataset_name
 from deeplab_tf.data.datasets.without_release import WithoutRelease
 from deeplab_tf.data.decoding import decode_image, label_everywhere
+from deeplab_tf.data.labels.pairs import IMAGE_ENDINGS, find_files
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset, bit_palette
 from deeplab_tf.recipe.lazy import tf
 from deeplab_tf.recipe.messages import shortened

@@ -97,13 +97,17 @@ _COLORED = np.array(COLORS, np.uint8).reshape(3, 3)[LABEL]
         (_file(LABEL, "JPEG"), "not a picture in PNG format"),
         (_file(LABEL.astype(np.float32), "TIFF"), "not a picture in PNG format"),
         (_file(LABEL, "BMP"), "not a picture in PNG format"),
-        (b"", "not a picture in PNG format"),
+        (b"", "not a readable picture: it is empty"),
+        (b"text", "not a picture in PNG format"),
         (_file(LABEL)[:50], "not a readable picture"),
-        (_file(LABEL.astype(np.uint16) * 257), "label value 514;.*class_names_file.*0..255"),
+        (
+            _file(LABEL.astype(np.uint16) * 257),
+            "label value 514,.*class_names_file.*2 values are above 255",
+        ),
         (_file(LABEL[:5]), r"image has \(6, 8\) pixels \(height, width\), its label \(5, 8\)$"),
         (_file(LABEL.T.copy()), r"its label \(8, 6\); .*EXIF orientation"),
     ],
-    ids=["RGB", "RGBA", "JPEG", "TIFF", "BMP", "empty", "cut", "scaled", "size", "turned"],
+    ids=["RGB", "RGBA", "JPEG", "TIFF", "BMP", "empty", "text", "cut", "scaled", "size", "turned"],
 )
 def test_wrong_labels_are_refused_by_name(folder, label, message):
     (folder.path / "labels/b.png").write_bytes(label)
@@ -215,7 +219,7 @@ def test_a_name_that_is_not_unicode_is_refused(folder):
 def test_a_dangling_link_is_named(folder):
     (folder.path / "images/b.png").unlink()
     (folder.path / "images/b.png").symlink_to(folder.path / "nowhere")
-    assert "images/b.png; No such file or directory" in folder.faults()
+    assert "images/b.png: No such file or directory" in folder.faults()
 
 
 def test_a_folder_with_the_ending_of_a_photo_is_a_folder(folder):
