@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from deeplab_tf.recipe.files import json_object
+from deeplab_tf.recipe import version_0, version_1
 from deeplab_tf.recipe.flags import LISTS, Parts
-from deeplab_tf.recipe.options import Options, is_number, lookup
+from deeplab_tf.recipe.json_files import join, parse, require
+from deeplab_tf.recipe.messages import shown
+from deeplab_tf.recipe.options import Options, is_number, is_of, lookup
 from deeplab_tf.recipe.parts import Recipe
 
 VERSION = 2  # of the file's form. An option that is added has a default, and needs no new one.
@@ -36,61 +37,72 @@ def _tree(value: Any) -> Any:
 
 
 def from_json(text: str, parts: Parts) -> Recipe:
-    """The recipe that `to_json` wrote.
+    """The recipe that `to_json` wrote; see `from_tree`."""
+    return from_tree(parse(text), parts)
+
+
+def from_tree(tree: Mapping[str, Any], parts: Parts) -> Recipe:
+    """The recipe that a JSON object describes, in the form of this version or of an earlier one.
 
     Args:
-      text: JSON.
-      parts: the kinds of every part; the file chooses among them, and imports nothing.
+      tree: of `json_files.parse`.
+      parts: the kinds of every part; the object chooses among them, and imports nothing.
 
     Raises:
-      ValueError: the text is no recipe of this version, or a kind, an option or a value in it is
-        not one of those there are; the message says which key, what it must be and what it is.
+      ValueError: the object is no recipe of a known version, or a kind, an option or a value in it
+        is not one of those there are; the message says which key, what it must be and what it is.
     """
-    tree = read_tree(text)
+    tree = upgraded(tree)
     names = {"version", "expected_mean_iou", *parts}
     for name in tree:
         lookup(dict.fromkeys(names), name, "part of a recipe")
     for name in parts:
-        _require(name in tree, name, "there", None)
-    try:
-        read = {name: _read_part(name, tree[name], kinds) for name, kinds in parts.items()}
-    except RecursionError as error:
-        raise ValueError(f"not a recipe, which nests less deeply: {error}") from error
+        require(name in tree, name, "there", None)
+    read = {name: _read_part(name, tree[name], kinds) for name, kinds in parts.items()}
     expected = tree.get("expected_mean_iou")
     holds = expected is None or is_number(expected)
-    _require(holds, "expected_mean_iou", "a number or null", expected)
+    require(holds, "expected_mean_iou", "a number or null", expected)
     return Recipe(**read, expected_mean_iou=expected)
 
 
-def read_tree(text: str) -> dict[str, Any]:
-    """The tree that `to_tree` made, from JSON; what is in it is not checked yet.
+def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree of a recipe of any version in the form of this one; its values are not checked yet.
 
     Raises:
-      ValueError: the text is no JSON, or of another version.
+      ValueError: it is of no known version, or a key that an earlier version had is missing.
     """
-    tree = json_object(text, "a recipe")
-    if tree.get("version") != VERSION:
+    if version_0.is_version_0(tree):
+        tree = version_0.as_version_1(tree)
+    if is_of(tree.get("version"), int) and tree["version"] == 1:
+        tree = version_1.as_version_2(tree)
+    version = tree.get("version")
+    if not is_of(version, int) or version != VERSION:
         raise ValueError(
-            f"version must be {VERSION}; got {tree.get('version')!r}. The recipe is of another"
+            f"version must be {VERSION}; got {shown(version)}. The recipe is of another"
             " version of this package: read it with that version, or name its weights with"
             " train.py --init_weights."
         )
-    return tree
+    return dict(tree)
+
+
+def read_tree(text: str) -> dict[str, Any]:
+    """The tree that `to_tree` made, from JSON; see `upgraded`."""
+    return upgraded(parse(text))
 
 
 def _read_part(name: str, tree: Any, kinds: Any) -> Any:
     if name in LISTS:
-        _require(isinstance(tree, list), name, "a list", tree)
+        require(isinstance(tree, list), name, "a list", tree)
         return tuple(_part(f"{name}[{i}]", item, kinds) for i, item in enumerate(tree))
     return _part(name, tree, kinds)
 
 
 def _part(name: str, tree: Any, kinds: Mapping[str, type[Options]] | type[Options]) -> Options:
-    _require(isinstance(tree, dict), name, "an object", tree)
+    require(isinstance(tree, dict), name, "an object", tree)
     cls, values = kinds, dict(tree)
     if isinstance(kinds, Mapping):
         kind = values.pop("kind", None)
-        _require(isinstance(kind, str), f"{name}.kind", f"one of {', '.join(kinds)}", kind)
+        require(isinstance(kind, str), f"{name}.kind", f"one of {', '.join(kinds)}", kind)
         cls = lookup(kinds, kind, f"{name}.kind")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     arguments = {}
@@ -101,11 +113,6 @@ def _part(name: str, tree: Any, kinds: Mapping[str, type[Options]] | type[Option
         return cls(**arguments)
     except ValueError as error:
         raise ValueError(f"{name}.{error}") from None
-
-
-def _require(holds: bool, name: str, wanted: str, got: Any) -> None:
-    if not holds:
-        raise ValueError(f"{name} must be {wanted}; got {reprlib.repr(got)}.")
 
 
 def differences(old: Mapping[str, Any], new: Recipe) -> list[str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import reprlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from deeplab_tf.recipe.files import json_object
-from deeplab_tf.recipe.options import as_tuple, describe, is_of
+from deeplab_tf.recipe.json_files import checked, parse
+from deeplab_tf.recipe.messages import shown
 
 Color = tuple[int, int, int]
+_LABELS = 2**31  # labels are int32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,20 +26,32 @@ class DatasetSpec:
     splits: Mapping[str, int]  # split -> number of examples
 
     def __post_init__(self) -> None:
+        _check_class_names(self.name, self.class_names)
         if len(self.palette) != self.num_classes:
             raise ValueError(
                 f"dataset {self.name}: palette must have one color per class ({self.num_classes});"
                 f" got {len(self.palette)}."
             )
-        if not all(0 <= value <= 255 for color in self.palette for value in color):
+        for i, color in enumerate(self.palette):
+            if not all(0 <= value <= 255 for value in color):
+                raise ValueError(
+                    f"dataset {self.name}: palette[{i}] must be a color of 0..255; got {color}."
+                )
+        if not -_LABELS <= self.ignore_label < _LABELS:
             raise ValueError(
-                f"dataset {self.name}: palette must have colors of 0..255; got {self.palette}."
+                f"dataset {self.name}: ignore_label must be an integer of 32 bits;"
+                f" got {self.ignore_label}."
             )
         if 0 <= self.ignore_label < self.num_classes:
             raise ValueError(
                 f"dataset {self.name}: ignore_label must not be one of the classes"
                 f" 0..{self.num_classes - 1}; got {self.ignore_label}."
             )
+        for split, number in self.splits.items():
+            if number < 0:
+                raise ValueError(
+                    f"dataset {self.name}: splits.{split} must be at least 0; got {number}."
+                )
 
     @property
     def num_classes(self) -> int:
@@ -65,25 +77,38 @@ class DatasetSpec:
 
     @classmethod
     def from_json(cls, text: str) -> DatasetSpec:
-        """The spec that `to_json` wrote.
+        """The spec that `to_json` wrote; see `from_tree`."""
+        return cls.from_tree(parse(text))
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> DatasetSpec:
+        """The spec that a JSON object describes.
+
+        Args:
+          tree: of `json_files.parse`.
 
         Raises:
-          ValueError: the text is not that of a spec; the message names the key.
+          ValueError: the object is not that of a spec; the message names the key.
         """
-        tree = json_object(text, "a dataset's spec")
-        hints = {**typing.get_type_hints(cls), "splits": tuple[tuple[str, int], ...]}
-        try:
-            values = {name: as_tuple(tree.get(name)) for name in hints}
-        except RecursionError as error:
-            raise ValueError(f"not a dataset's spec, which nests less deeply: {error}") from error
-        if isinstance(values["splits"], dict):
-            values["splits"] = tuple(values["splits"].items())
-        for name, hint in hints.items():
-            if not is_of(values[name], hint):
-                raise ValueError(
-                    f"{name} must be {describe(hint)}; got {reprlib.repr(values[name])}."
-                )
-        return cls(**{**values, "splits": dict(values["splits"])})
+        return cls(**checked(tree, {**typing.get_type_hints(cls), "splits": dict[str, int]}))
+
+
+def _check_class_names(dataset: str, names: Sequence[str]) -> None:
+    """Refuses names that tables, pictures and JSON cannot tell apart or cannot show."""
+    if not names:
+        raise ValueError(f"dataset {dataset}: class_names must name one or more classes; got none.")
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if not name.strip() or not name.isprintable():
+            raise ValueError(
+                f"dataset {dataset}: class_names[{i}] must be a printable name; got {shown(name)}."
+            )
+        if name in seen:
+            raise ValueError(
+                f"dataset {dataset}: class_names must differ; {shown(name)} is the name of classes"
+                f" {seen[name]} and {i}."
+            )
+        seen[name] = i
 
 
 class ExampleSource(Protocol):
@@ -129,6 +154,7 @@ class OpenDataset:
         if split not in self.sources:
             raise ValueError(
                 f"no {split!r} split of {self.spec.name}; known: {', '.join(self.sources)}."
+                " train.split and eval.split name them."
             )
         return self.sources[split]
 

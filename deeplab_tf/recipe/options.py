@@ -14,7 +14,11 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
 
+from deeplab_tf.recipe.messages import shown
+
 T = TypeVar("T")
+
+_LARGEST = 2**63 - 1  # of the integers that TensorFlow holds
 
 
 def lookup(table: Mapping[str, T], name: str, what: str) -> T:
@@ -27,7 +31,7 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
         return table[name]
     close = difflib.get_close_matches(str(name), table, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"unknown {what} {name!r}; known: {', '.join(sorted(table))}.{hint}")
+    raise ValueError(f"unknown {what} {shown(name)}; known: {', '.join(sorted(table))}.{hint}")
 
 
 def option(
@@ -80,7 +84,7 @@ class Options:
                     object.__setattr__(self, field.name, value)
                 elif type(value) not in kinds.values():
                     raise ValueError(
-                        f"{field.name} must be one of {', '.join(kinds)}; got {value!r}."
+                        f"{field.name} must be one of {', '.join(kinds)}; got {shown(value)}."
                     )
                 continue
             if isinstance(value, list):  # of JSON, or from a notebook
@@ -88,7 +92,7 @@ class Options:
                 object.__setattr__(self, field.name, value)
             hint = hints(type(self))[field.name]
             if not is_of(value, hint):
-                raise ValueError(f"{field.name} must be {describe(hint)}; got {value!r}.")
+                raise ValueError(f"{field.name} must be {describe(hint)}; got {shown(value)}.")
             if value is not None:
                 _check_limits(field, value)
 
@@ -122,7 +126,7 @@ def check_num_classes(num_classes: Any) -> None:
       ValueError: it is not an integer of at least 2.
     """
     if not is_of(num_classes, int) or num_classes < 2:
-        raise ValueError(f"num_classes must be an integer of at least 2; got {num_classes!r}.")
+        raise ValueError(f"num_classes must be an integer of at least 2; got {shown(num_classes)}.")
 
 
 _NAMES = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
@@ -191,6 +195,8 @@ def as_tuple(value: Any) -> Any:
 def _check_limits(field: dataclasses.Field, value: Any) -> None:
     minimum, maximum, above, below = field.metadata["limits"]
     for number in _numbers(value):
+        if isinstance(number, int) and abs(number) > _LARGEST:
+            raise ValueError(f"{field.name} must be at most {_LARGEST}; got {shown(value)}.")
         for limit, fits, words in (
             (minimum, minimum is None or number >= minimum, "at least"),
             (maximum, maximum is None or number <= maximum, "at most"),
@@ -198,7 +204,7 @@ def _check_limits(field: dataclasses.Field, value: Any) -> None:
             (below, below is None or number < below, "below"),
         ):
             if not fits:
-                raise ValueError(f"{field.name} must be {words} {limit}; got {value}.")
+                raise ValueError(f"{field.name} must be {words} {limit}; got {shown(value)}.")
 
 
 def _numbers(value: Any) -> Sequence[Any]:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from typing import Any
+
+from deeplab_tf.recipe.json_files import require
+
+_BATCH_NORM = {True: "synchronized", False: "frozen"}
+
+
+def as_version_2(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree of a recipe of version 1 as one of version 2.
+
+    Raises:
+      ValueError: the network is not described as in version 1; the message names the key.
+    """
+    model = tree.get("model")
+    require(isinstance(model, dict), "model", "an object", model)
+    if "fine_tune_batch_norm" in model:
+        was = model["fine_tune_batch_norm"]
+        require(isinstance(was, bool), "model.fine_tune_batch_norm", "true or false", was)
+        model = {**model, "batch_norm": _BATCH_NORM[was]}
+        del model["fine_tune_batch_norm"]
+    return {**tree, "version": 2, "model": model}
 
 
 def upgraded(text: str) -> str:
-    """The text of a recipe.json of version 1 as one of version 2; any other text as it is."""
-    try:
-        tree = json.loads(text)
-        if not isinstance(tree, dict) or tree.get("version") != 1:
-            return text
-        model = dict(tree["model"])
-        if "fine_tune_batch_norm" in model:
-            was = model.pop("fine_tune_batch_norm")
-            new = {True: "synchronized", False: "frozen"}
-            model["batch_norm"] = new[was] if isinstance(was, bool) else was
-        return json.dumps({**tree, "version": 2, "model": model})
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return text  # `from_json` reports what is wrong with it
+    return text

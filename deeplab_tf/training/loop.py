@@ -282,6 +282,11 @@ def _check_data(run: Run) -> None:
     # With 'skip', faults in the training split are reported and do not stop the run.
     skip = run.recipe.train.on_bad_example == "skip"
     report.raise_if_bad(forgiven=run.recipe.train.split if skip else None)
+    scored = run.recipe.eval.split
+    if run.scored and not report.pixels[scored][:-1].any():  # 'test', whose labels are not public
+        raise ValueError(
+            f"eval.split must have labels; all pixels of {scored!r} are void. Choose another split."
+        )
     run.print_fn(report.text())
 
 

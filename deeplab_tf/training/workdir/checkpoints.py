@@ -16,14 +16,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from deeplab_tf.recipe.files import json_object, sync, write_text
-from deeplab_tf.recipe.options import describe, is_of
+from deeplab_tf.recipe.files import sync, write_text
+from deeplab_tf.recipe.json_files import checked, read_json
 from deeplab_tf.recipe.parts import BuiltOptimizer
 from deeplab_tf.training.state import RunState
 from deeplab_tf.weights import weights_by_name
@@ -203,21 +203,17 @@ class Checkpointer:
         """
         if not os.path.exists(self._best_path):
             return 0, -1.0
-        return self._recorded("step", int), float(self._recorded(self._metric, float))
+        best = self._recorded({"step": int, self._metric: float})
+        return best["step"], float(best[self._metric])
 
-    def _recorded(self, key: str, kind: type) -> Any:
-        """A value of best.json."""
+    def _recorded(self, schema: Mapping[str, Any], **others: Any) -> dict[str, Any]:
+        """What is in best.json."""
         try:
-            with open(self._best_path, encoding="utf-8") as file:
-                value = json_object(file.read(), "the best").get(key)
-            if not is_of(value, kind):
-                raise ValueError(f"{key} must be {describe(kind)}; got {value}")
+            return read_json(self._best_path, lambda tree: checked(tree, schema, **others))
         except ValueError as error:
             raise ValueError(
-                f"{self._best_path} is damaged ({error}); remove {self._best_directory}. The next"
-                " evaluation writes it again."
+                f"{error} Remove {self._best_directory}; the next evaluation writes it again."
             ) from error
-        return value
 
     def restore_best(self) -> int:
         """Restores the best weights; returns their step, 0 if none were saved.
@@ -235,7 +231,9 @@ class Checkpointer:
 
     def _best_step(self) -> int:
         steps = _steps(self._best_directory)
-        recorded = self._recorded("step", int) if os.path.exists(self._best_path) else 0
+        recorded = 0
+        if os.path.exists(self._best_path):  # whichever metric was the best one's
+            recorded = self._recorded({"step": int}, others=float)["step"]
         step = recorded if recorded in steps else max(steps, default=0)
         if not step and os.path.exists(self._best_path):
             raise ValueError(

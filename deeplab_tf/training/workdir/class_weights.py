@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.data.pipeline import first_line
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource
-from deeplab_tf.recipe.files import json_object, write_text
-from deeplab_tf.recipe.options import is_number
+from deeplab_tf.recipe.files import write_text
+from deeplab_tf.recipe.json_files import checked, join, read_json, require
+from deeplab_tf.recipe.messages import shortened, shown
 from deeplab_tf.training.workdir.checkpoints import has_weights
 
 
@@ -156,11 +157,11 @@ def median_frequency_weights(frequencies: np.ndarray) -> tuple[float, ...]:
     Raises:
       ValueError: no image shows a class.
     """
-    shown = frequencies > 0
-    if not shown.any():
+    occurs = frequencies > 0
+    if not occurs.any():
         raise ValueError("class weights need labels with classes; all pixels are void.")
     weights = np.ones(len(frequencies))
-    weights[shown] = np.median(frequencies[shown]) / frequencies[shown]
+    weights[occurs] = np.median(frequencies[occurs]) / frequencies[occurs]
     return tuple(weights.tolist())
 
 
@@ -170,18 +171,18 @@ def _save(path: str, class_names: Sequence[str], weights: Sequence[float]) -> No
 
 
 def _load(path: str, class_names: Sequence[str]) -> tuple[float, ...]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            by_name = json_object(file.read(), "the weights").get("class_weights")
-        if not isinstance(by_name, dict) or list(by_name) != list(class_names):
-            raise ValueError(f"class_weights must have the classes {', '.join(class_names)}")
+    def converted(tree: Mapping[str, Any]) -> tuple[float, ...]:
+        by_name = checked(tree, {"class_weights": dict[str, float]})["class_weights"]
+        if list(by_name) != list(class_names):
+            raise ValueError(
+                f"class_weights must have the classes {shortened(class_names)};"
+                f" got {shown(list(by_name))}."
+            )
         for name, weight in by_name.items():
-            if not is_number(weight) or weight < 0:
-                raise ValueError(
-                    f"class_weights.{name} must be a number of at least 0; got {weight!r}"
-                )
+            require(weight >= 0, join("class_weights", name), "at least 0", weight)
+        return tuple(by_name.values())
+
+    try:
+        return read_json(path, converted)
     except ValueError as error:
-        raise ValueError(
-            f"{path}: {error}. Remove the file: the labels are then counted again."
-        ) from None
-    return tuple(by_name.values())
+        raise ValueError(f"{error} Remove the file: the labels are then counted again.") from None

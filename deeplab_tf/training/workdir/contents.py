@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from deeplab_tf.recipe import version_0, version_1
-from deeplab_tf.recipe.as_json import differences, from_json, read_tree, to_json
+from deeplab_tf.recipe.as_json import differences, from_tree, to_json, upgraded
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
 from deeplab_tf.recipe.flags import Parts
+from deeplab_tf.recipe.json_files import read_json
 from deeplab_tf.recipe.parts import Recipe
 from deeplab_tf.training.report.run_log import has_rows
 from deeplab_tf.training.workdir.checkpoints import has_best, has_checkpoints, has_weights
@@ -24,8 +24,10 @@ def check_path(workdir: str) -> None:
     Checkpoints are renamed and rows are appended, which stores of objects cannot do.
 
     Raises:
-      ValueError: it is a URL, such as gs://bucket/run.
+      ValueError: it is empty, or a URL such as gs://bucket/run.
     """
+    if not workdir:
+        raise ValueError("the workdir must be a directory; got an empty name, which is none.")
     if "://" in workdir:
         raise ValueError(
             f"the workdir must be a directory of this machine; got {workdir}. Mount the store, such"
@@ -62,7 +64,7 @@ def check_recipe(workdir: str, recipe: Recipe, *, resume_from: int | None = None
                 f"{workdir} holds {', '.join(found)} of a run, but no {name} with its {content};"
                 " put that file back, or use another workdir."
             )
-    differing = differences(_read_recipe(workdir, read_tree), recipe)
+    differing = differences(_read(workdir, "recipe.json", upgraded), recipe)
     if resume_from is not None:
         differing = [line for line in differing if not line.startswith(_OF_STEPS_TO_COME)]
     if differing:
@@ -108,7 +110,7 @@ def has_gone_back(workdir: str, step: int, recipe: Recipe) -> bool:
     """Whether the run has continued from `step` with this recipe before."""
     if not os.path.exists(_recipe_until(workdir, step)):
         return False
-    return not differences(_read_recipe(workdir, read_tree), recipe)
+    return not differences(_read(workdir, "recipe.json", upgraded), recipe)
 
 
 def _recipe_until(workdir: str, step: int) -> str:
@@ -140,14 +142,7 @@ def load_recipe(workdir: str, parts: Parts) -> Recipe:
       FileNotFoundError: the workdir is not one of a run.
       ValueError: the file is not a recipe; the message names the file and the key.
     """
-    return _read_recipe(workdir, lambda text: from_json(text, parts))
-
-
-def _read_recipe(workdir: str, read: Callable[[str], T]) -> T:
-    def read_any_version(text):
-        return read(version_1.upgraded(version_0.upgraded(text)))
-
-    return _read(workdir, "recipe.json", read_any_version)
+    return _read(workdir, "recipe.json", lambda tree: from_tree(tree, parts))
 
 
 def save_spec(workdir: str, spec: DatasetSpec) -> None:
@@ -176,10 +171,10 @@ def load_spec(workdir: str) -> DatasetSpec:
       FileNotFoundError: the workdir is not one of a run.
       ValueError: the file is not a dataset's spec; the message names the file and the key.
     """
-    return _read(workdir, "dataset.json", DatasetSpec.from_json)
+    return _read(workdir, "dataset.json", DatasetSpec.from_tree)
 
 
-def _read(workdir: str, name: str, read: Callable[[str], T]) -> T:
+def _read(workdir: str, name: str, convert: Callable[[dict[str, Any]], T]) -> T:
     check_path(workdir)
     path = os.path.join(workdir, name)
     if os.path.isfile(workdir):
@@ -191,8 +186,4 @@ def _read(workdir: str, name: str, read: Callable[[str], T]) -> T:
             f"no {name} in {workdir}; it must be the --workdir of a training run or of"
             " convert_weights.py."
         )
-    try:
-        with open(path, encoding="utf-8") as file:
-            return read(file.read())
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return read_json(path, convert)

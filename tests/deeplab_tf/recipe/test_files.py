@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from deeplab_tf.recipe.files import json_object, read_lines, write_bytes, write_text
+from deeplab_tf.recipe.files import check_writable, json_object, read_lines, write_bytes, write_text
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
@@ -46,3 +46,20 @@ def test_json_that_is_no_object_is_refused():
     for depth in range(100, 1000, 100):
         with pytest.raises(ValueError, match="^not readable JSON: |^a recipe must be an object"):
             json_object("[" * depth + "]" * depth, "a recipe")
+
+
+def test_a_place_that_takes_no_file_is_found_before_anything_is_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    for good in ("file", "new.json", "new/folder/new.json"):
+        check_writable(str(tmp_path / good))
+    assert os.listdir(tmp_path) == ["file"]
+    for bad in (".", "file/new.json", "file/folder/new.json"):
+        with pytest.raises(OSError, match=r"cannot be written\.$"):
+            check_writable(str(tmp_path / bad))
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_is_read_only_takes_no_file(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match=r"cannot be written\.$"):
+        check_writable(str(tmp_path / "file"))

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
+from deeplab_tf.recipe.messages import shown
 from deeplab_tf.recipe.options import Options, describe, hints, lookup, option, syntax
 from deeplab_tf.recipe.parts import Train
 
@@ -57,7 +58,7 @@ class Everything(Options):
         ({"share": True}, "share must be a number; got True."),
         ({"share": math.nan}, "share must be a number; got nan."),
         ({"share": -math.inf}, "share must be a number; got -inf."),
-        ({"share": 10**400}, f"share must be a number; got {10**400}."),
+        ({"share": 10**400}, f"share must be a number; got {shown(10**400)}."),
         ({"share": 0}, "share must be above 0; got 0."),
         ({"share": 1.0}, "share must be below 1; got 1.0."),
         ({"text": 1}, "text must be text; got 1."),
@@ -87,7 +88,10 @@ class Everything(Options):
         ({"words": ("x", "z")}, "words must be x|y,...; got ('x', 'z')."),
         ({"part": None}, "part must be one of leaf, branch; got None."),
         ({"part": Leaf}, f"part must be one of leaf, branch; got {Leaf!r}."),
-        ({"part": Train(steps=1)}, f"part must be one of leaf, branch; got {Train(steps=1)!r}."),
+        (
+            {"part": Train(steps=1)},
+            f"part must be one of leaf, branch; got {shown(Train(steps=1))}.",
+        ),
         ({"part": "leav"}, "unknown part 'leav'; known: branch, leaf. Did you mean 'leaf'?"),
     ],
 )

@@ -12,9 +12,7 @@ from deeplab_tf.data.datasets.release import Release
 from deeplab_tf.data.datasets.shapes import Shapes
 from deeplab_tf.data.datasets.tfds_catalog import TfdsCatalog
 from deeplab_tf.evaluation.whole_image import WholeImage
-from deeplab_tf.recipe.as_json import differences, from_json, to_json
-from deeplab_tf.recipe.version_0 import upgraded
-from deeplab_tf.recipe.version_1 import upgraded as upgraded_from_1
+from deeplab_tf.recipe.as_json import differences, from_tree, upgraded
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD
 from deeplab_tf.training.schedules import Poly
@@ -39,7 +37,7 @@ def old(root):
 
 
 def read(tree):
-    return from_json(upgraded_from_1(upgraded(json.dumps(tree))), zoo.PARTS)
+    return from_tree(tree, zoo.PARTS)
 
 
 @pytest.mark.parametrize("name", ["quickstart_shapes", "fastfcn_quickstart_shapes"])
@@ -237,28 +235,80 @@ def test_a_fastfcn_has_an_upsampler_and_a_head(old, model, upsampler, head):
 
 def test_a_run_of_version_0_resumes_with_its_new_recipe(old):
     for name in ("quickstart_shapes", "fastfcn_quickstart_shapes", "mix"):
-        text = upgraded_from_1(upgraded(json.dumps(old(name))))
-        recipe = from_json(text, zoo.PARTS)
-        assert differences(json.loads(text), recipe) == []
+        recipe = read(old(name))
+        assert differences(upgraded(old(name)), recipe) == []
         other = dataclasses.replace(recipe, schedule=recipe.schedule.replace(base_lr=1.0))
-        assert differences(json.loads(text), other) == ["schedule.base_lr: 0.05 -> 1.0"]
+        assert differences(upgraded(old(name)), other) == ["schedule.base_lr: 0.05 -> 1.0"]
 
 
-def test_any_other_text_is_left_alone(old):
+_JUNK = (None, 1, "text", [], [[]])
+
+
+@pytest.mark.parametrize("section", ["model", "data", "train", "eval"])
+def test_a_section_that_is_damaged_is_named(old, section):
+    for junk in _JUNK:
+        with pytest.raises(ValueError, match=f"^{section} must be an object; got "):
+            read({**old("mix"), section: junk})
     tree = old("mix")
-    texts = ["", "{", "[]", "null", "{}", '{"data": 1}', "[" * 10**5]
-    texts.append(to_json(zoo.RECIPES["quickstart_shapes"]))
-    for section in ("model", "data", "train", "eval"):
-        for junk in (None, 1, "text", [], {}, [[]]):
-            texts.append(json.dumps({**tree, section: junk}))
-    texts.append(json.dumps(old("mix", data={"dataset": 5})))
-    texts.append(json.dumps(old("mix", data={"augmentations": ["random_jump"]})))
-    texts.append(json.dumps(old("mix", eval={"protocol": ["whole_image"]})))
-    for text in texts:
-        assert upgraded(text) == text
+    del tree[section]
+    with pytest.raises(ValueError, match=f"^{section} must be there|^version must be 2; got None"):
+        read(tree)
 
 
-def test_a_bad_value_is_refused_by_its_new_name(old):
+def test_every_field_of_a_file_is_needed_or_of_another_kind(old):
+    used = 0
+    for name in ("mix", "fastfcn_quickstart_shapes"):
+        for section in ("model", "data", "train", "eval"):
+            for key in old(name)[section]:
+                tree = old(name)
+                del tree[section][key]
+                try:
+                    read(tree)
+                except ValueError as error:
+                    missing = str(error).startswith(f"{section}.{key} must be there; it is missing")
+                    assert missing or f"{section}.kind must be" in str(error)
+                    used += missing
+    assert used > 80
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "message"),
+    [
+        ("data", "crop_sise", "unknown key of data 'crop_sise'; known: .*Did you mean 'crop_size'"),
+        ("train", "step", "unknown key of train 'step'"),
+        ("eval", "best", "unknown key of eval 'best'"),
+        ("model", "decodr", "unknown option of model 'decodr'"),
+    ],
+)
+def test_an_unknown_field_is_refused(old, section, key, message):
+    tree = old("mix")
+    tree[section][key] = 1
+    with pytest.raises(ValueError, match=f"^{message}"):
+        read(tree)
+
+
+@pytest.mark.parametrize(
+    ("section", "options", "message"),
+    [
+        ("data", {"dataset": 5}, "data.dataset must be text; got 5"),
+        ("data", {"augmentations": "flip"}, "data.augmentations must be a list; got 'flip'"),
+        (
+            "data",
+            {"augmentations": ["random_jump"]},
+            r"unknown data.augmentations\[0\] 'random_jump'",
+        ),
+        ("data", {"scale_range": [1]}, "data.scale_range must be a list of 2; got"),
+        ("data", {"scale_range": ["a", 1]}, r"data.scale_range\[0\] must be a number; got 'a'"),
+        ("train", {"loss": "hinge"}, "train.loss must be one of cross_entropy; got 'hinge'"),
+        ("eval", {"protocol": ["whole_image"]}, "eval.protocol must be one of whole_image, slid"),
+    ],
+)
+def test_a_value_that_decides_about_others_is_refused_by_its_name(old, section, options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        read(old("mix", **{section: options}))
+
+
+def test_any_other_bad_value_is_refused_by_its_new_name(old):
     with pytest.raises(ValueError, match="^schedule.base_lr must be a number; got 'fast'"):
         read(old("mix", train={"base_lr": "fast"}))
     with pytest.raises(ValueError, match="^unknown model.kind 'unet'"):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from deeplab_tf.model import DeepLabV3PlusConfig
-from deeplab_tf.training.workdir import checkpoints
 from deeplab_tf.training.optimizers import OPTIMIZERS, SGD
+from deeplab_tf.training.workdir import checkpoints
 from deeplab_tf.weights import weights_by_name
 
 
@@ -104,7 +104,7 @@ def test_damaged_record_of_the_best_is_refused_by_name(tmp_path, text):
     checkpointer = checkpoints.Checkpointer(str(tmp_path), _small_model(1.0))
     checkpointer.save_best(1, 0.5)
     (tmp_path / "best" / "best.json").write_text(text)
-    with pytest.raises(ValueError, match=r"best/best\.json is damaged \(.*; remove .*/best\."):
+    with pytest.raises(ValueError, match=r"best/best\.json: .* Remove .*/best; the next"):
         checkpointer.best()
 
 

@@ -160,11 +160,13 @@ def test_a_worker_that_does_not_save_finds_the_same_weights(tmp_path):
 
 
 _DAMAGED = {
-    "road is text": lambda weights: {**weights, "road": "2"},
-    "road is negative": lambda weights: {**weights, "road": -1.0},
-    "road is NaN": lambda weights: {**weights, "road": float("nan")},
-    "other classes": lambda weights: {"sky": 1.0},
-    "a list": list,
+    "road is text": (lambda w: {**w, "road": "2"}, "class_weights.road must be a number; got '2'"),
+    "road is negative": (lambda w: {**w, "road": -1.0}, "class_weights.road must be at least 0"),
+    "road is NaN": (lambda w: {**w, "road": float("nan")}, "class_weights.road must be a finite"),
+    "road is true": (lambda w: {**w, "road": True}, "class_weights.road must be a number; got Tru"),
+    "other classes": (lambda w: {"sky": 1.0}, "class_weights must have the classes sky, road, "),
+    "other order": (lambda w: dict(sorted(w.items())), "class_weights must have the classes sky,"),
+    "a list": (list, "class_weights must be an object; got "),
 }
 
 
@@ -174,16 +176,27 @@ def test_a_damaged_file_is_named_with_its_key(tmp_path, damage):
     trained(tmp_path)
     path = tmp_path / "class_weights.json"
     tree = json.loads(path.read_text())
-    tree["class_weights"] = _DAMAGED[damage](tree["class_weights"])
+    change, message = _DAMAGED[damage]
+    tree["class_weights"] = change(tree["class_weights"])
     path.write_text(json.dumps(tree))
-    key = "class_weights.road must be a number" if "road" in damage else "class_weights must have"
-    with pytest.raises(ValueError, match=f"class_weights.json: {key} .*Remove the file"):
+    with pytest.raises(ValueError) as caught:
         class_weights(str(tmp_path), Drawn(_LABELS), _SPEC)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert str(caught.value).endswith("Remove the file: the labels are then counted again.")
 
 
-def test_a_file_that_is_no_json_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"class_weights": {', "not readable JSON: "),
+        ("[]", "the top level must be an object"),
+        ("{}", "class_weights must be there"),
+        ('{"class_weights": {}, "by": "hand"}', "unknown key 'by'"),
+    ],
+)
+def test_a_file_that_is_not_of_weights_is_named(tmp_path, content, message):
     class_weights(str(tmp_path), Drawn(_LABELS), _SPEC)
     trained(tmp_path)
-    (tmp_path / "class_weights.json").write_text('{"class_weights": {')
-    with pytest.raises(ValueError, match="class_weights.json: not readable JSON"):
+    (tmp_path / "class_weights.json").write_text(content)
+    with pytest.raises(ValueError, match=f"class_weights.json: {message}"):
         class_weights(str(tmp_path), Drawn(_LABELS), _SPEC)
