@@ -8,7 +8,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from deeplab_tf.evaluation.predict import ScaledPredict, check_classes_of_pixels, checked_image
+from deeplab_tf.evaluation.predict import (
+    LARGEST_SIDE,
+    ScaledPredict,
+    check_classes_of_pixels,
+    check_network_size,
+    checked_image,
+)
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import option
 
@@ -24,10 +30,16 @@ class SlidingWindow(ScaledPredict):
 
     # code
     long_side: int = option(
-        520, "length of the image's longer side at scale 1, pixels", minimum=1, may_change=True
+        520,
+        "length of the image's longer side at scale 1, pixels",
+        minimum=1,
+        maximum=LARGEST_SIDE,
+        may_change=True,
     )
     # paper: Sec. 4.1, of the training crops
-    window_size: int = option(480, "side of the windows, pixels", minimum=1, may_change=True)
+    window_size: int = option(
+        480, "side of the windows, pixels", minimum=1, maximum=LARGEST_SIDE, may_change=True
+    )
 
     def predictor(self, model: keras.Model) -> SlidingWindowPredictor:
         """A predictor that uses the model's weights as they are at each image."""
@@ -123,7 +135,8 @@ class SlidingWindowPredictor:
           float64 [H, W, K], 0 or above.
 
         Raises:
-          ValueError: the image is not [H, W, 3] with at least one pixel, or has floats in 0..1.
+          ValueError: the image is not [H, W, 3] with at least one pixel, has floats in 0..1, or has
+            a side above 65535 at one of the scales.
           FloatingPointError: scores are not finite, or all are 0 at a pixel: the model's logits
             are NaN, or so large or small (700) that float64 does not hold their exponentials.
         """
@@ -153,6 +166,7 @@ class SlidingWindowPredictor:
         """float64 [h, w, K] at the image's size at the scale."""
         options, side = self._options, self._options.window_size
         height, width = size_at(image.shape[:2], math.ceil(options.long_side * scale))
+        check_network_size((height, width), "predict.long_side or predict.scales")
         # The code resizes and pads normalized images. Pixels give the same: resizing is linear
         # with weights that sum to 1, and the padding is black.
         image = tf.raw_ops.ResizeBilinear(

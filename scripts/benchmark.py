@@ -17,6 +17,7 @@ import cli
 from absl import flags
 
 from deeplab_tf import zoo
+from deeplab_tf.evaluation.predict import LARGEST_SIDE
 from deeplab_tf.recipe import flags as recipe_flags
 from deeplab_tf.recipe.options import lookup
 from deeplab_tf.recipe.parts import ModelConfig
@@ -27,13 +28,27 @@ _TABLE = flags.DEFINE_enum(
     [*benchmark_tables.TABLES, "fastfcn2"],
     "print this table of a paper, ours beside theirs",
 )
-_HEIGHT = flags.DEFINE_integer("height", 513, "of the images, pixels", lower_bound=1)
-_WIDTH = flags.DEFINE_integer(
-    "width", None, "of the images, pixels; default: as the height", lower_bound=1
+_HEIGHT = flags.DEFINE_integer(
+    "height", 513, "of the images, pixels", lower_bound=1, upper_bound=LARGEST_SIDE
 )
-_NUM_CLASSES = flags.DEFINE_integer("num_classes", 21, "classes to tell apart", lower_bound=2)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "images at a time", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "timed rounds", lower_bound=1)
+_WIDTH = flags.DEFINE_integer(
+    "width",
+    None,
+    "of the images, pixels; default: as the height",
+    lower_bound=1,
+    upper_bound=LARGEST_SIDE,
+)
+_NUM_CLASSES = flags.DEFINE_integer(
+    "num_classes",
+    21,
+    "classes to tell apart",
+    lower_bound=2,
+    upper_bound=65535,  # of the labels that pictures can hold
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 1, "images at a time", lower_bound=1, upper_bound=2**20
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "timed rounds", lower_bound=1, upper_bound=2**20)
 _PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Keras' dtype policy"
 )
@@ -122,4 +137,4 @@ def _print_measurements(model: ModelConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, less_memory="Give a smaller --batch_size, --height or --width.")

@@ -59,7 +59,7 @@ def measure(
       Inference and training step.
 
     Raises:
-      ValueError: they do not fit into the accelerator's memory.
+      tf.errors.ResourceExhaustedError: they do not fit into memory.
     """
     import keras
     import tensorflow as tf
@@ -78,22 +78,16 @@ def measure(
         "training step": (trained, lambda: step({"image": image, "label": label})),
     }
     counts = {name: multiply_adds(network, image_size) for name, (network, _) in uses.items()}
-    try:
-        # Least memory first: the peak of a process never falls.
-        peaks = {name: _warm_up(call) for name, (_, call) in uses.items()}
-        calls = {
-            name: max(1, math.ceil(_ROUND_SECONDS / _seconds(call, 1)))
-            for name, (_, call) in uses.items()
-        }
-        speeds = {name: [] for name in uses}
-        for _ in range(rounds):
-            for name, (_, call) in uses.items():
-                speeds[name].append(batch_size * calls[name] / _seconds(call, calls[name]))
-    except tf.errors.ResourceExhaustedError as error:
-        raise ValueError(
-            f"a batch of {batch_size} images of {image_size[0]}x{image_size[1]} pixels does not fit"
-            " into memory; give a smaller --batch_size, --height or --width."
-        ) from error
+    # Least memory first: the peak of a process never falls.
+    peaks = {name: _warm_up(call) for name, (_, call) in uses.items()}
+    calls = {
+        name: max(1, math.ceil(_ROUND_SECONDS / _seconds(call, 1)))
+        for name, (_, call) in uses.items()
+    }
+    speeds = {name: [] for name in uses}
+    for _ in range(rounds):
+        for name, (_, call) in uses.items():
+            speeds[name].append(batch_size * calls[name] / _seconds(call, calls[name]))
     return [
         Measurement(
             name=name,

@@ -15,23 +15,33 @@ import trained
 from absl import flags
 
 from deeplab_tf import zoo
+from deeplab_tf.recipe.files import check_writable, write_text
 
 if TYPE_CHECKING:
     from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource, OpenDataset
     from deeplab_tf.recipe.parts import Recipe
 
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "file for the scores; default: evaluation.json in the workdir"
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
 _PARTS = {name: zoo.PARTS[name] for name in ("dataset", "predict", "eval")}
 cli.define_parts(_PARTS)
 
 
 def main(argv: list[str]) -> None:
-    """Evaluates, prints the table and writes it to evaluation.json in the workdir."""
+    """Evaluates, prints the table and writes it."""
     cli.no_arguments(argv)
-    workdir = trained.workdir()
+    path = _OUTPUT.value
+    if path is None:
+        path = os.path.join(trained.workdir(), "evaluation.json")
+    cli.require(workdir=trained.WORKDIR.value, output=path)
+    try:
+        check_writable(path)  # now: the scores take long
+    except OSError as error:
+        raise OSError(f"{error} Name another file with --output.") from error
     cli.import_tensorflow()
     from deeplab_tf.data import pipeline
-    from deeplab_tf.recipe.files import write_text
     from deeplab_tf.training.report.progress import Progress
 
     recipe = trained.recipe(_PARTS)
@@ -51,7 +61,6 @@ def main(argv: list[str]) -> None:
     if recipe.expected_mean_iou is not None:
         split = trained.recipe({}).eval.split
         print(f"the recipe's source states a mean IoU of {recipe.expected_mean_iou:.2f} on {split}")
-    path = os.path.join(workdir, "evaluation.json")
     write_text(path, result.to_json())
     print(f"written to {path}")
 
@@ -93,4 +102,7 @@ def _trained_spec(trained_on: DatasetSpec, found: DatasetSpec) -> DatasetSpec:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(
+        main,
+        less_memory="Lower --predict.scales, --predict.pad_size or --predict.long_side.",
+    )

@@ -22,10 +22,18 @@ from deeplab_tf.recipe.parts import Recipe
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
 _LOGICAL_CPUS = flags.DEFINE_integer(
-    "logical_cpus", None, "check with so many parts of the CPU in place of devices", lower_bound=2
+    "logical_cpus",
+    None,
+    "check with so many parts of the CPU in place of devices",
+    lower_bound=2,
+    upper_bound=64,  # ours: a replica each, built one after another
 )
-_STEPS = flags.DEFINE_integer("steps", 3, "training steps to compare", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "timed rounds, about a second each", lower_bound=1)
+_STEPS = flags.DEFINE_integer(
+    "steps", 3, "training steps to compare", lower_bound=1, upper_bound=1000
+)
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", 5, "timed rounds, about a second each", lower_bound=1, upper_bound=2**20
+)
 recipe_flags.define_recipe()
 cli.define_parts(zoo.PARTS)
 
@@ -115,4 +123,4 @@ def _time(recipe: Recipe, dataset: OpenDataset, together, alone) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, less_memory="Lower --train.batch_size, or the size of the crops.")

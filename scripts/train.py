@@ -44,6 +44,8 @@ def main(argv: list[str]) -> None:
         print(as_json.to_json(recipe), end="")
         return
     cli.require(workdir=_WORKDIR.value)
+    if _INIT_WEIGHTS.value is not None:
+        cli.require(init_weights=_INIT_WEIGHTS.value)
     cli.import_tensorflow()
     from deeplab_tf.training.devices.strategy import is_chief, make_strategy
     from deeplab_tf.training.loop import train

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import cli
@@ -22,7 +23,7 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 flags.register_validator(
     "checkpoint",
-    lambda value: value in ("best", "last", "ema") or value.isdecimal(),
+    lambda value: value in ("best", "last", "ema") or (value.isdecimal() and len(value) < 19),
     message="must be best, last, ema or a step",
 )
 
@@ -32,8 +33,14 @@ def workdir() -> str:
 
     Raises:
       ValueError: the flag is not given.
+      FileNotFoundError: there is no such directory.
     """
     cli.require(workdir=WORKDIR.value)
+    if "://" not in WORKDIR.value and not os.path.isdir(WORKDIR.value):
+        raise FileNotFoundError(
+            f"there is no directory {WORKDIR.value}; --workdir must be that of a training run or of"
+            " convert_weights.py."
+        )
     return WORKDIR.value
 
 

@@ -53,8 +53,11 @@ def batch_indices(num_examples: int, batch_size: int, *, seed: int, step: int) -
 
 
 @functools.cache
-def check_one_size(augment: tuple[Augmentation, ...]) -> None:
+def check_one_size(augment: tuple[Augmentation, ...]) -> tuple[int, int]:
     """Checks that augmentations bring images of any size to one size.
+
+    Returns:
+      Its height and width, pixels.
 
     Raises:
       ValueError: they do not.
@@ -63,6 +66,8 @@ def check_one_size(augment: tuple[Augmentation, ...]) -> None:
     label, seed = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([2], tf.int64)
     traced = tf.function(compose(augment)).get_concrete_function(image, label, seed)
     _check_defined([output.shape for output in traced.outputs], augment)
+    height, width, _ = traced.outputs[0].shape
+    return height, width
 
 
 def _check_defined(shapes: Sequence[tf.TensorShape], augment: Sequence[Augmentation]) -> None:
@@ -177,6 +182,8 @@ def distributed_batches(
     while True:
         try:
             batch = [next(iterator) for _ in range(parts)]
+        except tf.errors.ResourceExhaustedError:  # no example is to blame
+            raise
         except tf.errors.OpError as error:
             message = explain_failure(
                 source,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from deeplab_tf.evaluation.metrics import Metric, check_options
-from deeplab_tf.evaluation.predict import checked_image
+from deeplab_tf.evaluation.predict import LARGEST_SIDE, checked_image
+from deeplab_tf.evaluation.report import one_class_alarm
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import Options, option
 
@@ -29,7 +30,9 @@ class Classify(Options):
     kind: ClassVar[str] = "classify"
 
     # paper: DeepLabv3+ Sec. 4.3
-    size: int = option(299, "side of the square the network sees, pixels", minimum=1)
+    size: int = option(
+        299, "side of the square the network sees, pixels", minimum=1, maximum=LARGEST_SIDE
+    )
     # code: slim's preprocessing for Inception; of each side, not of the area
     central_fraction: float = option(
         0.875, "share of height and width that is kept, in the middle", above=0, maximum=1
@@ -55,7 +58,7 @@ class Classify(Options):
         check_options(options, spec.num_classes, self.metrics)
         if spec.ignore_label >= 0:
             raise ValueError(
-                "predict=classify needs a dataset with one class per image, such as"
+                "--predict=classify needs a dataset with one class per image, such as"
                 f" --dataset=image_classes; {spec.name} has one for each pixel."
             )
         if options.excluded_classes:
@@ -126,6 +129,7 @@ class Classify(Options):
             return {"image": image, "classes": tf.unique(valid).y, "name": example["name"]}
 
         ranks = np.zeros((spec.num_classes, _RANKS + 1), np.int64)
+        predicted = np.zeros(spec.num_classes, np.int64)
         images, classes, done = [], [], 0
         ahead = examples.map(prepared, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         for example in each_example(ahead.prefetch(tf.data.AUTOTUNE), name_of):
@@ -134,20 +138,25 @@ class Classify(Options):
                 classes.append(_only_class(found, spec, example["name"].numpy().decode()))
                 images.append(example["image"])
             if len(images) == _BATCH:
-                _count(ranks, classes, predictor.logits(tf.stack(images)).numpy())
+                _count(ranks, predicted, classes, predictor.logits(tf.stack(images)).numpy())
                 images, classes = [], []
             done += 1
             if progress is not None:
                 progress(done, total)
         if images:
-            _count(ranks, classes, predictor.logits(tf.stack(images)).numpy())
+            _count(ranks, predicted, classes, predictor.logits(tf.stack(images)).numpy())
         if not ranks.any():
             raise ValueError(
                 f"{spec.name} must have examples with a class to evaluate; none of {done} has one."
                 " A test split without labels can be predicted, but not evaluated."
             )
         return ClassifyResult(
-            spec=spec, options=options, predict=self, ranks=ranks, num_examples=done
+            spec=spec,
+            options=options,
+            predict=self,
+            ranks=ranks,
+            predicted=predicted,
+            num_examples=done,
         )
 
 
@@ -171,12 +180,15 @@ def _only_class(found: np.ndarray, spec: DatasetSpec, name: str) -> int:
     return int(found[0])
 
 
-def _count(ranks: np.ndarray, classes: list[int], logits: np.ndarray) -> None:
-    """Adds images to the table of ranks; logits float32 [N, K]."""
+def _count(
+    ranks: np.ndarray, predicted: np.ndarray, classes: list[int], logits: np.ndarray
+) -> None:
+    """Adds images to the table of ranks and the predicted classes; logits float32 [N, K]."""
     # Equal logits keep the order of the classes, as in argmax. NaN comes last.
     order = np.argsort(-logits, axis=-1, kind="stable")
     rank = np.argmax(order == np.array(classes)[:, None], axis=-1)
     np.add.at(ranks, (classes, np.minimum(rank, _RANKS)), 1)
+    np.add.at(predicted, order[:, 0], 1)
 
 
 class Predictor:
@@ -200,7 +212,7 @@ class Predictor:
         """
         if len(model.output_shape) != 2:
             raise ValueError(
-                "predict=classify is for a network with one class per image, such as"
+                "--predict=classify is for a network with one class per image, such as"
                 f" --model=classifier; the outputs of this one have the shape {model.output_shape}."
             )
         self._options = options
@@ -274,6 +286,7 @@ class ClassifyResult:
       predict: how the predictions were made.
       ranks: int64 [K, 6], images by class and by the number of larger logits; in the last column
         are those with five or more.
+      predicted: int64 [K], images by the class that they are predicted to be.
       num_examples: number of images, those without a class included.
     """
 
@@ -281,7 +294,15 @@ class ClassifyResult:
     options: Eval
     predict: Classify
     ranks: np.ndarray
+    predicted: np.ndarray
     num_examples: int
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What is wrong with these scores, a line each; most often there is none."""
+        return one_class_alarm(
+            self.ranks.sum(axis=1), self.predicted, self.spec.class_names, "images"
+        )
 
     @property
     def scores(self) -> dict[str, float]:
@@ -302,7 +323,7 @@ class ClassifyResult:
         return {"top_1": values}
 
     def text(self) -> str:
-        """A table with one line per class, in percent."""
+        """A table with one line per class, in percent, and the alarms."""
         titles = [row.title for row in ACCURACIES.values()]
         width = max(map(len, [*titles, *self.spec.class_names]))
         lines = [f"{'class':<{width}}  {'top-1 %':>7}  {'images':>10}"]
@@ -316,7 +337,7 @@ class ClassifyResult:
         lines.append(
             f"{self.num_examples} examples of {self.spec.name}, split {self.options.split}"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"warning: {alarm}" for alarm in self.alarms)])
 
     def to_json(self) -> str:
         """All of it as indented JSON; fractions, null for a class without images."""
@@ -325,6 +346,7 @@ class ClassifyResult:
             "dataset": self.spec.name,
             "num_examples": self.num_examples,
             **self.scores,
+            "alarms": self.alarms,
             "classes": {
                 name: {
                     "top_1": float(accuracies[i]) if self.ranks[i].any() else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from deeplab_tf.evaluation.metrics import METRICS, Metric, check_options
@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from deeplab_tf.recipe.parts import Eval, Predictor
 
 
+LARGEST_SIDE = 2**16 - 1  # of a JPEG file; the bytes of larger squares overflow 32 bits
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScaledPredict(Options):
     """Base of the kinds that predict an image at several scales, mirrored or not."""
 
     scales: tuple[float, ...] = option(
-        (1.0,), "image scales whose predictions are combined", above=0, may_change=True
+        (1.0,),
+        "image scales whose predictions are combined",
+        above=0,
+        maximum=16,  # ours: far above the papers' 2.2
+        may_change=True,
     )
     flip: bool = option(
         False, "combine with the predictions of the mirrored image", may_change=True
@@ -84,6 +91,23 @@ def checked_image(image: Any) -> tf.Tensor:
         )
     check_values(image)
     return tf.cast(image, tf.float32)
+
+
+def check_network_size(size: Sequence[int], options: str) -> None:
+    """Checks the height and width that a network is to run at, before anything is that large.
+
+    Args:
+      size: height and width, pixels.
+      options: that lead to this size, for the message.
+
+    Raises:
+      ValueError: a side is too large.
+    """
+    if max(size) > LARGEST_SIDE:
+        raise ValueError(
+            f"the network must see at most {LARGEST_SIDE} pixels in height and width; got"
+            f" {size[0]}x{size[1]}. Use smaller images, or lower {options}."
+        )
 
 
 def check_classes_of_pixels(model: keras.Model) -> None:

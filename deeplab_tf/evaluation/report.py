@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from deeplab_tf.evaluation.metrics import CLASS_METRICS, METRICS
+from deeplab_tf.evaluation.metrics import CLASS_METRICS, METRICS, mean_iou
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.parts import Eval, Predict
 
@@ -60,8 +61,21 @@ class EvalResult:
         occurrences = self.matrix.sum(axis=0) + self.matrix.sum(axis=1)
         return tuple(int(i) for i in np.flatnonzero(occurrences == 0))
 
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What is wrong with these scores, a line each; most often there is none."""
+        found = one_class_alarm(
+            self.matrix.sum(axis=1), self.matrix.sum(axis=0), self.spec.class_names, "pixels"
+        )
+        if math.isnan(mean_iou(self.matrix, self.options)):
+            found += (
+                "no class counts: labels and predictions show excluded classes alone, so that there"
+                " is no mean IoU. See --eval.excluded_classes.",
+            )
+        return found
+
     def text(self) -> str:
-        """A table with one line per class, in percent."""
+        """A table with one line per class, in percent, and the alarms."""
         titles = [row.title for row in METRICS.values()]
         width = max(map(len, [*titles, *self.spec.class_names]))
         headings = [f"{row.title} %" for row in CLASS_METRICS.values()]
@@ -80,7 +94,7 @@ class EvalResult:
         lines.append(
             f"{self.num_examples} examples of {self.spec.name}, split {self.options.split}"
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"warning: {alarm}" for alarm in self.alarms)])
 
     def _note(self, index: int) -> str:
         """What a reader must know of a class."""
@@ -104,11 +118,37 @@ class EvalResult:
                 for name, values in self.class_scores.items()
             },
             "absent_classes": [names[i] for i in self.absent_classes],
+            "alarms": self.alarms,
             "eval": dataclasses.asdict(self.options),
             "predict": predict,
             "confusion_matrix": self.matrix.tolist(),  # row: label, column: prediction
         }
         return json.dumps(tree, indent=2) + "\n"
+
+
+def one_class_alarm(
+    labels: np.ndarray, predictions: np.ndarray, class_names: Sequence[str], what: str
+) -> tuple[str, ...]:
+    """The alarm that all predictions are one class where the labels show several, if they are.
+
+    Args:
+      labels: int [K], how many have each class as their label.
+      predictions: int [K], how many are predicted to be of each class.
+      class_names: K names.
+      what: is counted, e.g. "pixels".
+
+    Returns:
+      One line, or none.
+    """
+    predicted = np.flatnonzero(predictions)
+    shown = np.count_nonzero(labels)
+    if len(predicted) != 1 or shown < 2:
+        return ()
+    return (
+        f"all {what} are predicted as {class_names[predicted[0]]}, while the labels show {shown}"
+        " classes. The network has learned nothing else yet; if this lasts, check the labels, the"
+        " learning rate and the class weights.",
+    )
 
 
 def _percent(fraction: float) -> str:

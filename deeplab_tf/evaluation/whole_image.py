@@ -6,7 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from deeplab_tf.evaluation.predict import ScaledPredict, check_classes_of_pixels, checked_image
+from deeplab_tf.evaluation.predict import (
+    LARGEST_SIDE,
+    ScaledPredict,
+    check_classes_of_pixels,
+    check_network_size,
+    checked_image,
+)
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import option
 
@@ -25,6 +31,7 @@ class WholeImage(ScaledPredict):
         "height and width that images are padded to, as in DeepLab's code: 513,513 for PASCAL VOC,"
         " 1025,2049 for Cityscapes; none: no padding",
         minimum=1,
+        maximum=LARGEST_SIDE,
         may_change=True,
     )
 
@@ -100,8 +107,8 @@ class Predictor:
           float32 [H, W, K]; sums to 1 over K.
 
         Raises:
-          ValueError: the image is not [H, W, 3] with at least one pixel, has floats in 0..1, or is
-            larger than `pad_size`.
+          ValueError: the image is not [H, W, 3] with at least one pixel, has floats in 0..1, is
+            larger than `pad_size`, or has a side above 65535 at one of the scales.
         """
         passes = self._passes(image)
         total = tf.nn.softmax(next(passes))
@@ -139,6 +146,7 @@ class Predictor:
             least_logits_size = self._network.compute_output_shape((1, *image.shape))[1:3]
         for scale in options.scales:
             size = [scaled_side(side, scale) for side in image.shape[:2]]
+            check_network_size(size, "predict.scales")
             for flipped in (False, True) if options.flip else (False,):
                 logits = self._logits_of(image[None], size, least_logits_size, flipped)
                 yield logits[:height, :width]

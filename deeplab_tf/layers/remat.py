@@ -37,7 +37,7 @@ def rematerialized(model: keras.Model) -> Callable[[tf.Tensor], Any]:
       ValueError: the model has no backbone, or a layer of it has a random state, such as dropout,
         which would drop other values when it is computed again.
     """
-    segments = _segments(model)
+    segments = backbone_segments(model)
     made = {id(tensor) for segment in segments for tensor in segment.outputs}
     features = _read(_other_operations(model), of=made | {id(model.input)})
     head = keras.Model(features, model.output)
@@ -53,7 +53,7 @@ def rematerialized(model: keras.Model) -> Callable[[tf.Tensor], Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Segment:
+class Segment:
     """Consecutive layers of a backbone, as a model of their own with the same weights."""
 
     inputs: list[keras.KerasTensor]
@@ -62,7 +62,7 @@ class _Segment:
     differentiable: list[bool]  # of each input: whether a gradient flows back through it
 
 
-def _run(segment: _Segment, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+def _run(segment: Segment, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """The outputs of a segment, of which the backward pass keeps only the inputs."""
     model = segment.model
     variables = [*model.trainable_variables, *model.non_trainable_variables]
@@ -111,20 +111,33 @@ def _run(segment: _Segment, inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return outputs
 
 
-def _segments(model: keras.Model) -> list[_Segment]:
-    """Divides the backbone's layers where little has to be kept."""
-    layers = [op for op in model.operations if op.name.startswith(BACKBONE_PREFIX)]
+def reason_against(model: keras.Model) -> str | None:
+    """Why a model cannot be rematerialized; None: it can."""
+    layers = _backbone(model)
     if not layers:
-        raise ValueError(
+        return (
             "train.remat computes a backbone's layers again; this network has no layer whose name"
             f" begins with {BACKBONE_PREFIX}. Leave train.remat out."
         )
     for layer in layers:
         if len(layer.variables) > len(layer.weights):  # random states are no weights
-            raise ValueError(
+            return (
                 "train.remat computes a backbone's layers again, which must give the same values;"
                 f" layer {layer.name} has a random state. Leave train.remat or the layer out."
             )
+    return None
+
+
+def backbone_segments(model: keras.Model) -> list[Segment]:
+    """Divides the backbone's layers where little has to be kept.
+
+    Raises:
+      ValueError: there is a `reason_against` it.
+    """
+    reason = reason_against(model)
+    if reason is not None:
+        raise ValueError(reason)
+    layers = _backbone(model)
     sizes = _sizes(model, layers)
     of_head = {id(tensor) for tensor in _read(_other_operations(model), of=sizes.keys())}
 
@@ -147,7 +160,7 @@ def _segments(model: keras.Model) -> list[_Segment]:
         others = [op for op in model.operations if op not in group]
         outputs = _read(others, of=made)
         segments.append(
-            _Segment(
+            Segment(
                 inputs,
                 outputs,
                 keras.Model(inputs, outputs),
@@ -198,6 +211,11 @@ def _read(operations: Sequence[Any], *, of: Any) -> list[keras.KerasTensor]:
     """The tensors that operations read, each once, among those of some ids."""
     tensors = [t for op in operations for t in keras.tree.flatten(op.input)]
     return list({id(tensor): tensor for tensor in tensors if id(tensor) in of}.values())
+
+
+def _backbone(model: keras.Model) -> list[Any]:
+    """The operations of the backbone."""
+    return [op for op in model.operations if op.name.startswith(BACKBONE_PREFIX)]
 
 
 def _other_operations(model: keras.Model) -> list[Any]:

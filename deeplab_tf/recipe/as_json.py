@@ -9,7 +9,7 @@ from typing import Any
 
 from deeplab_tf.recipe import version_0, version_1
 from deeplab_tf.recipe.flags import LISTS, Parts
-from deeplab_tf.recipe.json_files import join, parse, require
+from deeplab_tf.recipe.json_files import parse, require
 from deeplab_tf.recipe.messages import shown
 from deeplab_tf.recipe.options import Options, is_number, is_of, lookup
 from deeplab_tf.recipe.parts import Recipe
@@ -83,11 +83,6 @@ def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
             " train.py --init_weights."
         )
     return dict(tree)
-
-
-def read_tree(text: str) -> dict[str, Any]:
-    """The tree that `to_tree` made, from JSON; see `upgraded`."""
-    return upgraded(parse(text))
 
 
 def _read_part(name: str, tree: Any, kinds: Any) -> Any:

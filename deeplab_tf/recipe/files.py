@@ -1,13 +1,10 @@
-"""Writing a file whole or not at all, and reading files that may be damaged."""
+"""Writing a file whole or not at all, and reading lists."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
-import reprlib
-from typing import Any
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -128,22 +125,3 @@ def read_class_names(path: str, flag: str) -> tuple[str, ...]:
             f" got {', '.join(names) or 'none'}."
         )
     return names
-
-
-def json_object(text: str, what: str) -> dict[str, Any]:
-    """The object that a JSON text is.
-
-    Args:
-      text: JSON.
-      what: what it is of, for the message, e.g. "a recipe".
-
-    Raises:
-      ValueError: the text is no JSON, nests too deeply or is no object.
-    """
-    try:
-        tree = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not readable JSON: {error}") from error
-    if not isinstance(tree, dict):
-        raise ValueError(f"{what} must be an object; got {reprlib.repr(tree)}.")
-    return tree

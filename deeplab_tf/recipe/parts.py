@@ -181,10 +181,12 @@ class Result(Protocol):
     Attributes:
       scores: name -> fraction, of the kind's `metrics`; NaN where there is no score.
       all_scores: these and those of each class, as "<metric>/<class name>".
+      alarms: what is suspicious in the predictions, a line each.
     """
 
     scores: Mapping[str, float]
     all_scores: Mapping[str, float]
+    alarms: tuple[str, ...]
 
     def text(self) -> str:
         """A table to print."""

@@ -244,7 +244,3 @@ def _fastfcn(old: _Section) -> dict[str, Any]:
     if old["head"] == "encoding" and old["se_weight"] is not None:
         head["se_weight"] = old["se_weight"]
     return {**{name: old[name] for name in same}, "upsampler": upsampler, "head": head}
-
-
-def upgraded(text: str) -> str:
-    return text

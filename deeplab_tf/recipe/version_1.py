@@ -24,7 +24,3 @@ def as_version_2(tree: Mapping[str, Any]) -> dict[str, Any]:
         model = {**model, "batch_norm": _BATCH_NORM[was]}
         del model["fine_tune_batch_norm"]
     return {**tree, "version": 2, "model": model}
-
-
-def upgraded(text: str) -> str:
-    return text

@@ -18,6 +18,7 @@ from deeplab_tf.recipe import as_json
 from deeplab_tf.recipe.parts import Predictor, Recipe
 from deeplab_tf.training import recovery
 from deeplab_tf.training.devices import strategy as strategies
+from deeplab_tf.training.devices.memory import check_memory, what_would_fit
 from deeplab_tf.training.report.reports import Reports
 from deeplab_tf.training.report.run_log import has_scores
 from deeplab_tf.training.run import (
@@ -80,6 +81,7 @@ def train(
         says which and what to do.
       OSError: something could not be written, or another machine is gone. The last checkpoint is
         intact.
+      MemoryError: a step does not fit into memory; the message says what would.
       FloatingPointError: ten steps in a row had no finite gradient. The checkpoints are intact.
       KeyboardInterrupt, SystemExit: a signal stopped the run, whose state is saved.
     """
@@ -99,8 +101,10 @@ def train(
         dataset = open_dataset(recipe, data_dir)
         strategies.check_agreement(strategy, dataset.spec.to_json(), "dataset")
         run = prepare(recipe, workdir, dataset, strategy, print_fn)
+        check_memory(recipe, run.network, strategy, run.print_fn)
         up_to_date_predictor = predictor_to_score(run)
         if chief:
+            run.checkpointer.best()  # refuses a damaged record now rather than after an evaluation
             if check_data and not has_checkpoints(workdir):  # long, so all else comes first
                 _check_data(run)
             if resume_from is not None and os.path.exists(workdir):
@@ -170,9 +174,9 @@ def _train_from(
         # Step, log every n, evaluate every k, save every m; stop without finite gradients
         while not finished and not stopping:
             learning_rate = learning_rate_at(step) * config.learning_rate_factor
-            results = make_step(
-                next(batch_parts), tf.constant(step), tf.constant(learning_rate, full_precision())
-            )
+            scalars = tf.constant(step), tf.constant(learning_rate, full_precision())
+            with _out_of_memory_with_remedy(run):
+                results = make_step(next(batch_parts), *scalars)
             step += 1
             finished = step == run.total_steps
             logging = step == 1 or step % config.log_every == 0 or finished
@@ -255,6 +259,14 @@ def _prove(run: Run, step: int, next_loss: float, first_loss: float | None) -> N
         f"warning: the run diverges: the loss after step {step} is {next_loss:.4g}, that of the"
         f" first step was {first_loss:.4g}. {recovery.way_back(run.recipe, run.checkpointer)}"
     )
+
+
+@contextlib.contextmanager
+def _out_of_memory_with_remedy(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(what_would_fit(run.recipe, run.network, run.strategy)) from error
 
 
 def _is_stopping(run: Run, stop: StopRequest) -> bool:

@@ -29,7 +29,9 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 def run(script: str, *flags: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=environment, cwd=ROOT
+    )
 
 
 def write_run(place: pathlib.Path, name: str, **changes) -> None:
@@ -132,6 +134,17 @@ def test_evaluate_prints_the_table_and_writes_the_scores(place):
     assert 0 <= scores["mean_iou"] <= 1
 
 
+@pytest.mark.slow  # a process that imports TensorFlow
+def test_scores_go_where_output_says(place, tmp_path):
+    before = {path: path.read_bytes() for path in (place / "run").rglob("*") if path.is_file()}
+    output = tmp_path / "new" / "scores.json"
+    done = run("evaluate", f"--workdir={place}/run", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    assert "mean_iou" in json.loads(output.read_text())
+    after = {path: path.read_bytes() for path in (place / "run").rglob("*") if path.is_file()}
+    assert after == before
+
+
 @pytest.mark.parametrize(
     ("script", "flags", "message"),
     [
@@ -141,6 +154,12 @@ def test_evaluate_prints_the_table_and_writes_the_scores(place):
         ("export", ["--workdir=x"], "--output"),
         ("predict", ["--output=x", "--images=y"], "one of --workdir and --saved_model"),
         ("predict", ["--workdir=x", "--output=x", "--images=nowhere/*.jpg"], "no images at"),
+        ("evaluate", ["--workdir=nowhere"], "there is no directory nowhere; --workdir must be"),
+        (
+            "evaluate",
+            ["--workdir=scripts", "--output=README.md/x"],
+            "README.md/x cannot be written. Name another file with --output.",
+        ),
     ],
 )
 def test_wrong_flags_are_refused_before_tensorflow_is_imported(script, flags, message):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from deeplab_tf import zoo
 from deeplab_tf.data.datasets.shapes import Shapes
@@ -129,6 +130,7 @@ def trained(tmp_path_factory, data_dir):
     checkpointer.save(1)
     checkpointer.save_best(1, 0.5)
     checkpointer.save(2)
+    Image.new("RGB", (33, 33)).save(place / "val.png")  # for commands that need a photo
     return place
 
 

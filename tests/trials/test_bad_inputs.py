@@ -48,7 +48,7 @@ def changed(name: str, change: Callable[[dict], object]) -> Callable[[pathlib.Pa
     def damage(run: pathlib.Path) -> None:
         tree = json.loads((run / name).read_text())
         change(tree)
-        (run / name).write_text(json.dumps(tree))
+        (run / name).write_text(json.dumps(tree, indent=2) + "\n")
 
     return damage
 
@@ -243,10 +243,10 @@ _FLAGS = {
             "give one of --workdir and --saved_model",
         ),
         (
-            "--workdir={run} --images={run} --output={new} --predict.scales=-1",
-            "--predict.scales mu",
+            "--workdir={run} --images={run}/val.png --output={new} --predict.scales=-1",
+            "--predict.scales must be above 0; got (-1.0,)",
         ),
-        ("--workdir={run} --images= --output={new}", "--images"),
+        ("--workdir={run} --images= --output={new}", "no images at ''"),
     ],
     "export": [
         ("--workdir={run}", "--output must be given and not empty"),
@@ -331,7 +331,7 @@ FILES = [
     Case(
         "files", "evaluate", "--workdir={run}/recipe.json --output={new}", "there is no directory "
     ),
-    Case("files", "evaluate", "--workdir=gs://bucket/run", "--output"),
+    Case("files", "evaluate", "--workdir=gs://bucket/run", "a directory of this machine"),
     Case("files", "evaluate", "--workdir={run}/best", "no recipe.json in "),
     Case("files", "evaluate", f"{EVALUATE} --output={{run}}/recipe.json/x", "cannot be written."),
     Case("files", "evaluate", f"{EVALUATE} --output={{run}}", "Name another file with --output"),
@@ -344,8 +344,13 @@ FILES = [
     ),
     Case("files", "evaluate", "--workdir={run} --data_dir={run}/recipe.json", "Not a directory"),
     Case("files", "predict", "--workdir={run} --images={new} --output={new}2", "no images at "),
-    Case("files", "predict", "--workdir={run} --images={run} --output={new}", "no images at "),
-    Case("files", "predict", "--saved_model={run} --images={run} --output={new}", "no images at "),
+    Case("files", "predict", "--workdir={run} --images={run}/best --output={new}", "no images at "),
+    Case(
+        "files",
+        "predict",
+        "--saved_model={run} --images={run}/best --output={new}",
+        "no images at ",
+    ),
     Case("files", "export", "--workdir={new} --output={new}2", "there is no directory "),
     Case("files", "export", "--workdir={run} --output={run}", "must be empty or absent"),
     Case(
@@ -356,7 +361,7 @@ FILES = [
         "files",
         "check_dataset",
         "--dataset=folder --dataset.images_dir={new} --dataset.labels_dir={run}",
-        "--dataset.images_dir",
+        "there is no directory ",
     ),
     Case(
         "files",
@@ -371,7 +376,12 @@ FILES = [
         "--raw_dir must name one.",
     ),
     Case("files", "convert_weights", "--input={new} --output={new}2", "there is no file "),
-    Case("files", "convert_weights", "--input={run}/recipe.json --output={run}", "is not empty"),
+    Case(
+        "files",
+        "convert_weights",
+        "--input={run}/recipe.json --output={run}",
+        "must be empty or absent",
+    ),
     Case(
         "files", "convert_weights", "--input={run}/recipe.json --output={new}", "not a file of wei"
     ),
@@ -471,14 +481,13 @@ JSON = [
         for i, (says, damage) in enumerate(_RECIPES)
         for script, flags in [
             ("evaluate", EVALUATE),
-            # These need no dataset to notice; a few will do.
+            # A few will do: the same function reads it.
             *([("export", "--workdir={run} --output={new}")] if i % 8 == 0 else []),
-            *([("train", RESUME)] if i % 8 == 1 else []),
         ]
     ),
     *(Case("JSON", "evaluate", EVALUATE, says, damage) for says, damage in _SPECS),
     *(Case("JSON", "evaluate", EVALUATE, says, damage) for says, damage in _BEST),
-    *(Case("JSON", "train", RESUME, says, damage) for says, damage in [_RECIPES[0], *_SPECS[:2]]),
+    *(Case("JSON", "train", RESUME, says, damage) for says, damage in [*_RECIPES[:3], *_SPECS[:2]]),
     *(Case("JSON", "train", RESUME, says, damage) for says, damage in [_BEST[0], _BEST[3]]),
     Case("JSON", "train", RESUME, "no recipe.json", without("recipe.json")),
     Case("JSON", "train", RESUME, "no dataset.json", without("dataset.json")),
@@ -493,8 +502,8 @@ JSON = [
             changed("recipe.json", set_to("loss", "class_balance", value="median_frequency"))(run),
             content(
                 "class_weights.json",
-                '{"class_weights": {"background": 1.0, "ellipse": 1.0, "polygon": 1.0, "star": -1.0,'
-                ' "stroke": 1.0}}',
+                '{"class_weights": {"background": 1.0, "ellipse": 1.0, "polygon": 1.0,'
+                ' "star": -1.0, "stroke": 1.0}}',
             )(run),
         ],
     ),
@@ -592,7 +601,6 @@ ENVIRONMENT = [
             ("which worker this process is", _cluster(_TWO, {"type": "worker", "index": 2})),
             ("which worker this process is", _cluster(_TWO, {"type": "ps", "index": 0})),
             ("which worker this process is", _cluster(_TWO, {"type": "worker", "index": -1})),
-            ("which worker this process is", _cluster(_TWO, {"type": "worker", "index": "0"})),
             ("a:1 twice", _cluster({"worker": ["a:1", "a:1"]}, {"type": "worker", "index": 0})),
             ("TF_CONFIG must have", _cluster({"ps": ["a:1"]}, {"type": "ps", "index": 0})),
             ("list of addresses", _cluster({"worker": "ab"}, {"type": "worker", "index": 0})),

@@ -119,6 +119,8 @@ class Reports:
                     class_names=spec.class_names,
                 )
                 self._log.picture(step, f"{split}-{i}", strip)
+        for alarm in result.alarms:
+            self._print(f"warning: {alarm}")
         return result.scores
 
     def scores(self, step: int, scores: Mapping[str, float], best: bool) -> None:

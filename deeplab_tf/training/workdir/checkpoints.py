@@ -230,17 +230,24 @@ class Checkpointer:
         return self._read_newest(self._best_step, read)
 
     def _best_step(self) -> int:
-        steps = _steps(self._best_directory)
-        recorded = 0
-        if os.path.exists(self._best_path):  # whichever metric was the best one's
-            recorded = self._recorded({"step": int}, others=float)["step"]
-        step = recorded if recorded in steps else max(steps, default=0)
-        if not step and os.path.exists(self._best_path):
-            raise ValueError(
-                f"the best weights are missing in {self._best_directory}, but best.json is there;"
-                " use another checkpoint of the run."
-            )
-        return step
+        while True:
+            recorded, steps = self._recorded_step(), _steps(self._best_directory)
+            if not recorded:
+                return max(steps, default=0)
+            if recorded in steps:
+                return recorded
+            if recorded == self._recorded_step():  # else a training has just replaced it
+                raise ValueError(
+                    f"the best weights, of step {recorded}, are missing in {self._best_directory};"
+                    " use another checkpoint of the run."
+                )
+
+    def _recorded_step(self) -> int:
+        """Step of the best weights in best.json, 0 without that file."""
+        if not os.path.exists(self._best_path):
+            return 0
+        # Whichever metric was the best one's.
+        return self._recorded({"step": int}, others=float)["step"]
 
     def _read_newest(self, newest: Callable[[], int], read: Callable[[int], int]) -> int:
         """Reads the newest checkpoint, and a newer one if a training replaces it in the meantime.
@@ -259,11 +266,12 @@ class Checkpointer:
     def _read(self, checkpoint: tf.train.Checkpoint, path: str, *, all_of_it: bool) -> None:
         try:
             status = checkpoint.read(path)
+            # Else TensorFlow warns of each value that it does not use. The checks below stay as
+            # strict.
+            status.expect_partial()
             status.assert_existing_objects_matched()
             if all_of_it:
                 status.assert_consumed()
-            else:
-                status.expect_partial()
         except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
             raise _unreadable(path, error) from error
 
@@ -299,7 +307,6 @@ def _save(
     checkpoint: tf.train.Checkpoint, directory: str, step: int, *, proven: bool = True
 ) -> str:
     os.makedirs(directory, exist_ok=True)
-    _remove_incomplete(directory)
     path = os.path.join(directory, f"ckpt-{step}")
     partial = os.path.join(directory, f"partial-{step}")
     try:
@@ -322,14 +329,21 @@ def _save(
     return path
 
 
-def _remove_incomplete(directory: str) -> None:
-    """Removes what a run that was killed while saving left behind."""
-    _remove(directory, "partial-")
-    whole = {f"ckpt-{step}" for step in _steps(directory)}
-    for name in os.listdir(directory):
-        if re.fullmatch(r"ckpt-\d+\.(data-00000-of-00001|unproven)", name):
+def remove_incomplete(workdir: str) -> None:
+    """Removes what a run left behind that was killed while it saved.
+
+    Raises:
+      OSError: it cannot be removed.
+    """
+    for directory in (os.path.join(workdir, name) for name in ("checkpoints", "best")):
+        if not os.path.isdir(directory):
+            continue
+        _remove(directory, "partial-")
+        whole = {f"ckpt-{step}" for step in _steps(directory)}
+        for name in os.listdir(directory):
             stem = name.split(".")[0]
-            if stem not in whole:
+            parts = r"ckpt-\d+\.(data-00000-of-00001|unproven)"
+            if re.fullmatch(parts, name) and stem not in whole:
                 _remove(directory, f"{stem}.")
 
 

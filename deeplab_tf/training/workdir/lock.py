@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from deeplab_tf.recipe.files import remove_leftovers
 from deeplab_tf.recipe.lock import locked
+from deeplab_tf.training.workdir.checkpoints import remove_incomplete
 
 
 @contextlib.contextmanager
@@ -35,6 +36,7 @@ def held(workdir: str) -> Iterator[None]:
             ) from error
         for folder in ("", "best", "checkpoints", "pictures"):
             remove_leftovers(os.path.join(workdir, folder))
+        remove_incomplete(workdir)
         yield
 
 

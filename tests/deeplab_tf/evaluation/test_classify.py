@@ -193,7 +193,12 @@ def test_text_and_json_have_every_class():
     ranks = np.zeros((K, 6), np.int64)
     ranks[0], ranks[3] = [3, 0, 0, 0, 0, 1], [0, 0, 2, 0, 0, 0]
     result = ClassifyResult(
-        spec=SPEC, options=OPTIONS, predict=Classify(), ranks=ranks, num_examples=7
+        spec=SPEC,
+        options=OPTIONS,
+        predict=Classify(),
+        ranks=ranks,
+        predicted=np.bincount([0, 0, 0, 1, 4, 5], minlength=K),
+        num_examples=7,
     )
     lines = result.text().splitlines()
     assert lines[1].split() == ["class", "0", "75.00", "4"]
@@ -204,9 +209,27 @@ def test_text_and_json_have_every_class():
     assert (tree["top_1"], tree["top_5"], tree["num_examples"]) == (0.5, 5 / 6, 7)
     assert tree["classes"]["class 0"] == {"top_1": 0.75, "images": 4}
     assert tree["classes"]["class 7"] == {"top_1": None, "images": 0}
+    assert result.alarms == () and tree["alarms"] == []
     assert tree["predict"] == {"kind": "classify", "size": 299, "central_fraction": 0.875}
 
 
 def test_an_export_is_refused_in_one_line():
     with pytest.raises(ValueError, match="^a network with one class per image is not exported"):
         Classify().export_model(_ordered())
+
+
+def test_predictions_of_one_class_alone_are_an_alarm():
+    ranks = np.zeros((K, 6), np.int64)
+    ranks[0, 0], ranks[3, 2] = 2, 1
+    result = ClassifyResult(
+        spec=SPEC,
+        options=OPTIONS,
+        predict=Classify(),
+        ranks=ranks,
+        predicted=np.bincount([0, 0, 0], minlength=K),
+        num_examples=3,
+    )
+    (alarm,) = result.alarms
+    assert alarm.startswith("all images are predicted as class 0, while the labels show 2 classes.")
+    assert result.text().splitlines()[-1] == f"warning: {alarm}"
+    assert json.loads(result.to_json())["alarms"] == [alarm]

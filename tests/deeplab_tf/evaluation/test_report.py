@@ -74,3 +74,38 @@ def test_a_metric_of_one_row_is_in_scores_text_and_json(monkeypatch):
     assert lines[1].split() == ["red", "66.67", "50.00", "2"]
     assert ["half", "50.00"] in [line.split() for line in lines]
     assert len({len(line) for line in lines[:3]}) == 1
+
+
+def scored(matrix, **options) -> EvalResult:
+    return EvalResult(
+        spec=SPEC,
+        options=Eval(**options),
+        predict=None,
+        matrix=np.array(matrix),
+        num_examples=1,
+    )
+
+
+def test_predictions_of_one_class_alone_are_an_alarm_where_the_labels_show_several():
+    found = scored([[5, 0, 0], [3, 0, 0], [0, 0, 0]])
+    (alarm,) = found.alarms
+    assert alarm.startswith("all pixels are predicted as red, while the labels show 2 classes.")
+    assert found.text().splitlines()[-1] == f"warning: {alarm}"
+    assert json.loads(found.to_json())["alarms"] == [alarm]
+    of_an_absent_class = scored([[0, 0, 5], [0, 0, 3], [0, 0, 0]])
+    assert of_an_absent_class.alarms[0].startswith("all pixels are predicted as blue, while")
+
+
+def test_other_predictions_are_no_alarm():
+    assert result().alarms == ()
+    assert json.loads(result().to_json())["alarms"] == []
+    assert scored([[5, 0, 0], [0, 0, 0], [0, 0, 0]]).alarms == ()  # the labels show one class too
+    assert scored([[0, 0, 5], [0, 0, 0], [0, 0, 0]]).alarms == ()
+    assert scored([[5, 1, 0], [3, 0, 0], [0, 0, 0]]).alarms == ()
+
+
+def test_a_mean_of_no_class_is_an_alarm():
+    (alarm,) = scored([[5, 1, 0], [0, 0, 0], [0, 0, 0]], excluded_classes=(0, 1)).alarms
+    assert alarm.startswith("no class counts: ")
+    with_zeros = {"excluded_classes": (0, 1), "absent_classes": "zero"}
+    assert scored([[5, 1, 0], [0, 0, 0], [0, 0, 0]], **with_zeros).alarms == ()

@@ -226,3 +226,23 @@ def test_logits_of_small_scales_are_first_resized_to_their_size_at_scale_1():
     red = np.interp(np.arange(13), [0, 4, 8, 12], of_scale_1) / 50
     expected = softmax(np.stack([red, 0 * red, 0 * red], -1))[:, None]
     np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(4098, 1), (1, 4097)])
+def test_a_size_that_no_network_can_see_is_refused_before_the_image_is_resized(size):
+    predictor = WholeImage(scales=(1.0, 16.0)).predictor(pointwise_model())
+    message = r"at most 65535 pixels in height and width; got .* lower predict\.scales\.$"
+    with pytest.raises(ValueError, match=message):
+        predictor.label_map(np.zeros((*size, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": (1.0, 1e300)}, "scales must be at most 16; got"),
+        ({"pad_size": (10**6, 1)}, "pad_size must be at most 65535; got"),
+    ],
+)
+def test_absurd_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        WholeImage(**options)

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from deeplab_tf.recipe.files import check_writable, json_object, read_lines, write_bytes, write_text
+from deeplab_tf.recipe.files import check_writable, read_lines, write_bytes, write_text
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
@@ -33,19 +33,6 @@ def test_a_list_in_another_encoding_is_refused_by_name(tmp_path):
     path.write_bytes("größer".encode("latin-1"))
     with pytest.raises(ValueError, match=r"names\.txt must be a text file in UTF-8"):
         read_lines(str(path))
-
-
-def test_json_that_is_no_object_is_refused():
-    assert json_object('{"a": [1]}', "a recipe") == {"a": [1]}
-    for text in ("", "{", "\0", "[" * 10**5):
-        with pytest.raises(ValueError, match="^not readable JSON: "):
-            json_object(text, "a recipe")
-    for text in ("[]", "1", "null", '"text"'):
-        with pytest.raises(ValueError, match="^a recipe must be an object; got "):
-            json_object(text, "a recipe")
-    for depth in range(100, 1000, 100):
-        with pytest.raises(ValueError, match="^not readable JSON: |^a recipe must be an object"):
-            json_object("[" * depth + "]" * depth, "a recipe")
 
 
 def test_a_place_that_takes_no_file_is_found_before_anything_is_written(tmp_path):
