@@ -4,7 +4,7 @@ python scripts/selfcheck.py --recipe=quickstart_shapes
 python scripts/selfcheck.py --recipe=quickstart_shapes --logical_cpus=2
 
 It takes the recipe's flags, as train.py does. It makes a few training steps on all devices, and on
-the first one alone, there also with the examples of each batch in reverse order. Dropout is off.
+the first one alone, there also with the examples of each batch in reverse order.
 Then it times the step and the input pipeline.
 """
 
@@ -64,12 +64,12 @@ def main(argv: list[str]) -> None:
 
 
 def _compare(recipe: Recipe, dataset: OpenDataset, together, alone) -> None:
-    from deeplab_tf.training.devices.selfcheck import differences, train_steps
+    from deeplab_tf.training.devices.selfcheck import differences, reordered, train_steps
 
     replicas, steps = together.num_replicas_in_sync, _STEPS.value
     print(f"training {steps} steps on one device, in reverse order, and on all", flush=True)
     one = train_steps(recipe, dataset, alone, steps)
-    reordered = differences(train_steps(recipe, dataset, alone, steps, reverse=True), one)
+    other_order = reordered(recipe, dataset, alone, steps)
     found = differences(train_steps(recipe, dataset, together, steps), one)
     print(
         f"{replicas} replicas against one, and in brackets one with the examples of each batch in"
@@ -78,7 +78,7 @@ def _compare(recipe: Recipe, dataset: OpenDataset, together, alone) -> None:
     )
     heads = ("loss", "weights", "moving statistics")
     print(f"{'step':>4}" + "".join(f"{head:>24}" for head in heads))
-    for step, (mine, other) in enumerate(zip(found, reordered, strict=True), start=1):
+    for step, (mine, other) in enumerate(zip(found, other_order, strict=True), start=1):
         pairs = (
             (mine.loss, other.loss),
             (mine.weights, other.weights),
@@ -88,7 +88,7 @@ def _compare(recipe: Recipe, dataset: OpenDataset, together, alone) -> None:
         print(f"{step:>4}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
     rounding = all(
         mine.is_rounding(other, recipe.train.precision)
-        for mine, other in zip(found, reordered, strict=True)
+        for mine, other in zip(found, other_order, strict=True)
     )
     if not rounding:
         raise ValueError(

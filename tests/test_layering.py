@@ -75,8 +75,8 @@ NETWORKS = {
     "jpu_tf.model",
     "jpu_tf.upsamplers",
 }
-# "google" is protobuf, which TensorFlow requires.
-INSTALLED = {"PIL", "absl", "google", "keras", "numpy", "tensorflow", "tensorflow_datasets"}
+# "google" is protobuf, which TensorFlow requires; Keras requires h5py.
+INSTALLED = {"PIL", "absl", "google", "h5py", "keras", "numpy", "tensorflow", "tensorflow_datasets"}
 # Extras, imported where they are used: the speed of a network on Keras' other backends.
 EXTRAS = {"scripts.benchmark_fps": {"jax", "torch"}}
 TOP = {

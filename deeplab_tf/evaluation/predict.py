@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from deeplab_tf.evaluation.metrics import METRICS, Metric, check_options
 from deeplab_tf.recipe.lazy import keras, tf
+from deeplab_tf.recipe.machine import gigabytes, machine_memory
 from deeplab_tf.recipe.options import Options, option
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from deeplab_tf.recipe.parts import Eval, Predictor
 
 
+_SURE_TO_FIT = 1024**2  # ours: pixels; to find out what they need takes part of a second
 LARGEST_SIDE = 2**16 - 1  # of a JPEG file; the bytes of larger squares overflow 32 bits
 
 
@@ -93,20 +95,35 @@ def checked_image(image: Any) -> tf.Tensor:
     return tf.cast(image, tf.float32)
 
 
-def check_network_size(size: Sequence[int], options: str) -> None:
+def check_network_size(
+    size: Sequence[int], options: str, network: keras.Model | None = None
+) -> None:
     """Checks the height and width that a network is to run at, before anything is that large.
 
     Args:
       size: height and width, pixels.
       options: that lead to this size, for the message.
+      network: that runs at this size as a whole; None: in windows.
 
     Raises:
-      ValueError: a side is too large.
+      ValueError: a side is too large, or the machine has less memory than the network needs.
     """
+    remedy = f"Use smaller images, or lower {options}."
     if max(size) > LARGEST_SIDE:
         raise ValueError(
             f"the network must see at most {LARGEST_SIDE} pixels in height and width; got"
-            f" {size[0]}x{size[1]}. Use smaller images, or lower {options}."
+            f" {size[0]}x{size[1]}. {remedy}"
+        )
+    memory = machine_memory()
+    if network is None or memory is None or size[0] * size[1] < _SURE_TO_FIT:
+        return
+    from deeplab_tf.layers.memory import forward_bytes
+
+    needed = forward_bytes(network, *size)
+    if needed > memory[0]:
+        raise ValueError(
+            f"an image must fit into memory; the network needs at least {gigabytes(needed)} for"
+            f" {size[0]}x{size[1]} pixels, and this machine has {gigabytes(memory[0])}. {remedy}"
         )
 
 

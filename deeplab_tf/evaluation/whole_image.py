@@ -146,7 +146,7 @@ class Predictor:
             least_logits_size = self._network.compute_output_shape((1, *image.shape))[1:3]
         for scale in options.scales:
             size = [scaled_side(side, scale) for side in image.shape[:2]]
-            check_network_size(size, "predict.scales")
+            check_network_size(size, "predict.scales", self._network)
             for flipped in (False, True) if options.flip else (False,):
                 logits = self._logits_of(image[None], size, least_logits_size, flipped)
                 yield logits[:height, :width]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from deeplab_tf.recipe import version_0, version_1
+from deeplab_tf.recipe.earlier import version_0, version_1
 from deeplab_tf.recipe.flags import LISTS, Parts
 from deeplab_tf.recipe.json_files import parse, require
 from deeplab_tf.recipe.messages import shown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import math
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import tensorflow as tf
 from deeplab_tf.data import pipeline
 from deeplab_tf.layers.memory import bytes_of, kept_bytes
 from deeplab_tf.layers.remat import reason_against
+from deeplab_tf.recipe.machine import gigabytes, machine_memory
 from deeplab_tf.recipe.parts import Recipe
 
 if TYPE_CHECKING:
@@ -56,10 +56,13 @@ def check_memory(
     fits = f"These would fit: {', '.join(proposed)}" if proposed else "Only a smaller network fits"
     if needed > total:
         raise ValueError(
-            f"train.batch_size and augment must fit into memory; {what} need at least"
-            f" {_gb(needed)}, and this machine has {_gb(total)}. {fits}."
+            f"--train.batch_size and --augment must fit into memory; {what} need at least"
+            f" {gigabytes(needed)}, and this machine has {gigabytes(total)}. {fits}."
         )
-    print_fn(f"warning: {what} need at least {_gb(more)} more memory; {_gb(free)} is free. {fits}.")
+    print_fn(
+        f"warning: {what} need at least {gigabytes(more)} more memory; {gigabytes(free)} is free."
+        f" {fits}."
+    )
 
 
 def what_would_fit(recipe: Recipe, network: Network, strategy: tf.distribute.Strategy) -> str:
@@ -77,14 +80,14 @@ def what_would_fit(recipe: Recipe, network: Network, strategy: tf.distribute.Str
         limit = min(limit, memory[0])
     proposed = needs.proposed(limit)
     remedy = f"Half of it or less: {', '.join(proposed)}" if proposed else "Take a smaller network"
-    return f"{needs.what()} need at least {_gb(needs.more())} besides the weights. {remedy}."
+    return f"{needs.what()} need at least {gigabytes(needs.more())} besides the weights. {remedy}."
 
 
 class _Needs:
     """What a step of a recipe, or of one with other settings, needs on this machine.
 
     The estimate is a lower bound: the batch, and gradients or the activations that the backward
-    pass reads. Seven trainings of small networks, whole, in parts and with rematerialization, took
+    pass reads. Six trainings of small networks, whole, in parts and with rematerialization, took
     1.1 to 1.8 times as much (ours, on a CPU).
     """
 
@@ -165,63 +168,7 @@ class _Needs:
             if smaller is not None:
                 flags = " ".join(f"--augment.{kind}.size={smaller}" for kind in kinds)
                 found.append((flags.removeprefix("--"), {"size": (smaller, smaller)}))
-        return [f"--{flag} ({_gb(self.more(**settings))})" for flag, settings in found]
-
-
-def machine_memory(root: str = "/") -> tuple[int, int] | None:
-    """Memory of this machine, or of the container or job that the process is in.
-
-    Args:
-      root: directory with proc and sys.
-
-    Returns:
-      (all of it with swap space, what is free now) in bytes; None where the system does not tell.
-    """
-    directory = pathlib.Path(root)
-    meminfo = _numbers(directory / "proc/meminfo", unit=1024)
-    if "MemTotal" not in meminfo or "MemAvailable" not in meminfo:
-        return None
-    total, free = meminfo["MemTotal"], meminfo["MemAvailable"]
-    for group, limit_name, usage_name, prefix in _control_groups(directory):
-        limit, usage = (_number(group / name) for name in (limit_name, usage_name))
-        if limit is not None and usage is not None:
-            # Cached files give way.
-            stat = _numbers(group / "memory.stat")
-            files = sum(stat.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
-            total, free = min(total, limit), min(free, limit - usage + files)
-    return total + meminfo.get("SwapTotal", 0), max(free, 0)
-
-
-def _control_groups(root: pathlib.Path) -> list[tuple[pathlib.Path, str, str, str]]:
-    """(directory, its files of limit and usage, prefix in memory.stat) of each that limits us."""
-    groups = []
-    listed = root / "proc/self/cgroup"
-    for line in listed.read_text().splitlines() if listed.exists() else []:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:  # version 2
-            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "")
-        elif "memory" in controllers.split(","):
-            mount = root / "sys/fs/cgroup/memory"
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
-        else:
-            continue
-        # Limits of the groups above hold too. In a container the path may be that of the host.
-        own = mount / path.lstrip("/")
-        above = [own, *own.parents]
-        groups += [(group, *names) for group in above[: above.index(mount) + 1]]
-    return groups
-
-
-def _number(path: pathlib.Path) -> int | None:
-    """The number in a file; None if there is no file, or "max"."""
-    text = path.read_text().strip() if path.exists() else ""
-    return int(text) if text.isdecimal() else None
-
-
-def _numbers(path: pathlib.Path, unit: int = 1) -> dict[str, int]:
-    """Name -> number, of a file with one of each in a line, times a unit."""
-    rows = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
-    return {row[0].rstrip(":"): unit * int(row[1]) for row in rows if len(row) > 1}
+        return [f"--{flag} ({gigabytes(self.more(**settings))})" for flag, settings in found]
 
 
 def _is_on_cpus(strategy: tf.distribute.Strategy) -> bool:
@@ -238,7 +185,3 @@ def _last(numbers: Sequence[int], fits: Callable[[int], bool]) -> int | None:
     """The last of ascending numbers that fits, where all below fit too."""
     place = bisect.bisect_left(numbers, True, key=lambda n: not fits(n))
     return numbers[place - 1] if place else None
-
-
-def _gb(number: float) -> str:
-    return f"{number / 1e9:,.1f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"

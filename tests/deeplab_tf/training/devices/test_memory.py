@@ -9,8 +9,9 @@ import types
 import pytest
 
 from deeplab_tf.data.augment import RandomCrop, RandomFlip, RandomScale
+from deeplab_tf.recipe.machine import machine_memory
 from deeplab_tf.training.devices import memory
-from deeplab_tf.training.devices.memory import check_memory, machine_memory, what_would_fit
+from deeplab_tf.training.devices.memory import check_memory, what_would_fit
 from deeplab_tf.training.devices.strategy import make_strategy
 from deeplab_tf.training.run import build_network
 
@@ -132,11 +133,11 @@ def test_a_step_that_fits_is_not_mentioned(setting):
 )
 def test_more_than_there_is_is_refused_with_what_would_fit(setting, options, proposed):
     recipe, network, strategy = setting(**options)
-    with pytest.raises(ValueError, match="^train.batch_size and augment must fit ") as caught:
+    with pytest.raises(ValueError, match="^--train.batch_size and --augment must fit ") as caught:
         _check(recipe, network, strategy)
     message = str(caught.value)
     assert "and this machine has 16.0 GB. These would fit: --" in message and "\n" not in message
-    flags = re.findall(r"--\S+", message)
+    flags = re.findall(r"--\S+=\S+", message)
     assert {flag.removeprefix("--").split("=")[0] for flag in flags} >= proposed
     for flag in flags:
         assert _check(_with_flag(recipe, flag), network, strategy) == []
