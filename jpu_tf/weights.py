@@ -236,8 +236,14 @@ def _encoding(arrays: Mapping[str, np.ndarray]) -> Encoding:
     options: dict[str, Any] = {"lateral": "head.fusion.0.weight" in arrays}
     if "head.encmodule.selayer.weight" not in arrays:
         options["se_weight"] = 0.0
-    if "head.conv5.0.weight" in arrays:
-        options["kernel_size"] = arrays["head.conv5.0.weight"].shape[-1]
+    kernel = arrays.get("head.conv5.0.weight")
+    if kernel is not None:
+        if kernel.ndim != 4:
+            raise ValueError(
+                "head.conv5.0.weight must be the kernel of a convolution [out, in, h, w]; got the"
+                f" shape {kernel.shape}."
+            )
+        options["kernel_size"] = kernel.shape[-1]
     return Encoding(**options)
 
 

@@ -19,6 +19,7 @@ from deeplab_tf import weights, zoo
 from deeplab_tf.data.datasets import Folder, Release
 from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.evaluation.whole_image import WholeImage
+from deeplab_tf.export.directory import check_new, whole_directory
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 from deeplab_tf.recipe.files import read_class_names
 from deeplab_tf.recipe.options import lookup
@@ -44,7 +45,7 @@ _INPUT = flags.DEFINE_string(
     "a checkpoint (prefix or directory), frozen graph (.pb) or .npz file of DeepLab's TensorFlow 1"
     " code, or a .pth file of FastFCN's; recognized by its content",
 )
-_OUTPUT = flags.DEFINE_string("output", None, "workdir to write; must not exist yet")
+_OUTPUT = flags.DEFINE_string("output", None, "workdir to write; must be empty or absent")
 _OUTPUT_STRIDE = flags.DEFINE_enum(
     "output_stride", None, ["8", "16", "32"], "to run the network at; default: the network's"
 )
@@ -70,8 +71,7 @@ def main(argv: list[str]) -> None:
     """Recognizes the network, loads the weights and saves both."""
     cli.no_arguments(argv)
     cli.require(input=_INPUT.value, output=_OUTPUT.value)
-    if os.path.exists(_OUTPUT.value) and os.listdir(_OUTPUT.value):
-        raise ValueError(f"{_OUTPUT.value} is not empty; choose another --output or remove it.")
+    check_new(_OUTPUT.value)
     released = None
     if _RELEASED.value is not None:
         released = lookup(RELEASED, _RELEASED.value, "released checkpoint")
@@ -99,9 +99,10 @@ def main(argv: list[str]) -> None:
     if released is not None and released.extra_class and _NUM_CLASSES.value is None:
         model = _without_first_class(found, model)
     spec = _spec(_num_classes(model), class_names, released)
-    contents.save_recipe(_OUTPUT.value, _recipe(found, spec, released))
-    contents.save_spec(_OUTPUT.value, spec)
-    Checkpointer(_OUTPUT.value, model).save(1)
+    with whole_directory(_OUTPUT.value) as workdir:
+        contents.save_recipe(workdir, _recipe(found, spec, released))
+        contents.save_spec(workdir, spec)
+        Checkpointer(workdir, model).save(1)
     print(f"wrote {_OUTPUT.value}; use it as --workdir, or as train.py's --init_weights")
 
 

@@ -9,6 +9,8 @@ python scripts/prepare_dataset.py --dataset=tfds --dataset.name=oxford_iiit_pet 
 from __future__ import annotations
 
 import os
+import sys
+import threading
 
 import cli
 from absl import flags
@@ -31,6 +33,8 @@ cli.define_parts({"dataset": DATASETS})
 def main(argv: list[str]) -> None:
     """Prepares the dataset if it is not prepared yet, and prints what it has."""
     cli.no_arguments(argv)
+    directories = {"data_dir": _DATA_DIR, "raw_dir": _RAW_DIR, "samples": _SAMPLES}
+    cli.require(**{n: flag.value for n, flag in directories.items() if flag.value is not None})
     dataset = recipe_flags.part_from_flags("dataset", None, DATASETS)
     cli.import_tensorflow()
     import tensorflow_datasets as tfds
@@ -44,6 +48,8 @@ def main(argv: list[str]) -> None:
     def progress(what: str, done: int, total: int) -> None:
         shown.setdefault(what, Progress(what, total)).update(done)
 
+    if _SAMPLES.value is not None:  # before what may take hours
+        os.makedirs(_SAMPLES.value, exist_ok=True)
     if _RAW_DIR.value is not None:
         tfds.disable_progress_bar()  # ours knows how much there is
     prepared = dataset.prepare(
@@ -64,7 +70,22 @@ def main(argv: list[str]) -> None:
         print(f"pictures are in {_SAMPLES.value}")
 
 
+def _end_at_once(ending: SystemExit) -> None:
+    """Ends the program; Python would first wait for the downloads in TFDS' threads."""
+    if isinstance(ending.code, str):
+        print(ending.code, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ending.code if isinstance(ending.code, int) else 1)
+
+
 if __name__ == "__main__":
-    cli.run(
-        main, interrupted="stopped; incomplete splits are not kept: the same command prepares them"
-    )
+    try:
+        cli.run(
+            main,
+            interrupted="stopped; incomplete splits are not kept: the same command prepares them",
+        )
+    except SystemExit as ending:
+        if threading.active_count() > 1:
+            _end_at_once(ending)
+        raise

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.weights import deeplab_tf1, weights_by_name
+from deeplab_tf.weights.tensorflow_files.crc32c import masked_crc32c
 from jpu_tf import weights as fastfcn
 
 # Arrays by released name, of a model's weights.
@@ -190,3 +191,86 @@ def legacy_file(content, storages=None, *, version=1001, little_endian=True, key
     heads = (0x1950A86A20F9469CFC6C, version, system, content, keys)
     values = (struct.pack("<q", array.size) + array.tobytes() for array in storages.values())
     return b"".join([*map(pickled, heads), *values])
+
+
+# Files that claim anything: protocol buffers and tables, byte by byte.
+
+
+def varint(number: int) -> bytes:
+    number &= (1 << 64) - 1
+    groups = [number >> shift & 0x7F for shift in range(0, max(number.bit_length(), 1), 7)]
+    return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
+
+
+def message(*fields: tuple[int, int | bytes]) -> bytes:
+    """A message of varints and of bytes."""
+    return b"".join(
+        varint(number << 3) + varint(value)
+        if isinstance(value, int)
+        else varint(number << 3 | 2) + varint(len(value)) + value
+        for number, value in fields
+    )
+
+
+def tensor_shape(*sizes: int) -> bytes:
+    return message(*((2, message((1, size))) for size in sizes))
+
+
+def constant(name: str, shape: tuple[int, ...], dtype: int = 1, values: bytes = b"\0\0\0?"):
+    """A NodeDef of a constant, by default one that repeats 0.5."""
+    tensor = message((1, dtype), (2, tensor_shape(*shape)), (5, values))
+    attributes = [("dtype", message((6, dtype))), ("value", message((8, tensor)))]
+    maps = ((5, message((1, key.encode()), (2, value))) for key, value in attributes)
+    return message((1, name.encode()), (2, b"Const"), *maps)
+
+
+def table(entries: Mapping[bytes, bytes]) -> bytes:
+    """A table in LevelDB's format with one block."""
+    content, index = _block(entries), {}
+    data = content + _trailer(content)
+    index[b"\xff"] = varint(0) + varint(len(content))
+    handles = b""
+    for block in (_block({}), _block(index)):
+        handles += varint(len(data)) + varint(len(block))
+        data += block + _trailer(block)
+    return data + handles.ljust(40, b"\0") + bytes.fromhex("57fb808b247547db")
+
+
+def _block(entries: Mapping[bytes, bytes]) -> bytes:
+    parts = (
+        varint(0) + varint(len(key)) + varint(len(value)) + key + value
+        for key, value in entries.items()
+    )
+    return b"".join(parts) + struct.pack("<II", 0, 1)
+
+
+def _trailer(block: bytes) -> bytes:
+    return b"\0" + struct.pack("<I", masked_crc32c(block + b"\0"))
+
+
+def index_entry(shape: tuple[int, ...], nbytes: int, *, dtype: int = 1, start: int = 0) -> bytes:
+    """What an .index says of a variable; its checksum is that of zeros, if they are few."""
+    checksum = varint(6 << 3 | 5) + struct.pack("<I", masked_crc32c(bytes(min(nbytes, 1 << 10))))
+    return message((1, dtype), (2, tensor_shape(*shape)), (4, start), (5, nbytes)) + checksum
+
+
+def write_index(prefix, entries: Mapping[str, bytes], data: bytes = b"") -> str:
+    """A checkpoint whose index says anything of its data."""
+    header = {b"": message((1, 1), (2, 0))}
+    keys = {name.encode(): entries[name] for name in sorted(entries)}
+    prefix.with_name(f"{prefix.name}.index").write_bytes(table({**header, **keys}))
+    prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_bytes(data)
+    return str(prefix)
+
+
+def write_one_file(path, variables: Mapping[str, tuple[tuple[int, ...], int, bytes]]) -> str:
+    """A checkpoint of TensorFlow 0.x: name -> (shape, type, float_val)."""
+    metas, values = [], {}
+    for i, (name, (shape, dtype, floats)) in enumerate(variables.items()):
+        whole = message(*((1, b"") for _ in shape))
+        meta = ((1, name.encode()), (2, tensor_shape(*shape)), (3, dtype), (4, whole))
+        metas.append((1, message(*meta)))
+        part = message((1, name.encode()), (2, whole), (3, message((5, floats))))
+        values[b"\0%06d" % i] = message((2, part))
+    path.write_bytes(table({b"": message((1, message(*metas))), **values}))
+    return str(path)

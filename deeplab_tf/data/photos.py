@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -35,11 +35,16 @@ def read_photo(path: str) -> np.ndarray:
             picture.load()
         if picture.mode.startswith(("I", "F")):
             picture = Image.fromarray(_from_16_bits(np.asarray(picture)))
+        if picture.mode == "P":
+            picture = picture.convert("RGBA")  # directly to RGB, Pillow warns of transparency
+        return np.array(picture.convert("RGB"))
     except ValueError as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
-    if picture.mode == "P":
-        picture = picture.convert("RGBA")  # directly to RGB, Pillow warns of transparency
-    return np.array(picture.convert("RGB"))
+        raise ValueError(f"cannot read {printable(path)}: {error}") from error
+
+
+def printable(path: str) -> str:
+    """A path in one line: in Python's form if it has line breaks or bytes that are no text."""
+    return path if path.isprintable() else ascii(path)
 
 
 def _from_16_bits(values: np.ndarray) -> np.ndarray:
@@ -52,22 +57,17 @@ def find_photos(items: Sequence[str]) -> list[str]:
     """The files that the items name, each once.
 
     Args:
-      items: files, folders, patterns such as photos/*.jpg, or several of these with commas.
+      items: files, folders, patterns such as photos/*.jpg, or several of these with commas. "**" in
+        a pattern stands for folders at any depth; it does not follow links.
 
     Raises:
       FileNotFoundError: an item names no file.
     """
-    paths = []
+    paths: list[str] = []
     for item in items:
-        # A comma may also be part of a file's name.
-        for part in [item] if os.path.exists(item) else item.split(","):
-            if os.path.isdir(part):
-                paths_in = [os.path.join(part, name) for name in sorted(os.listdir(part))]
-                found = [path for path in paths_in if _is_photo(path)]
-            elif os.path.exists(part):
-                found = [part]
-            else:
-                found = sorted(filter(os.path.isfile, glob.glob(part, recursive=True)))
+        whole = _found(item)  # a comma may also be part of a name
+        for part in [item] if whole else item.split(","):
+            found = whole or _found(part)
             if not found:
                 raise FileNotFoundError(
                     f"no images at {part!r}; it must be a file, a folder with"
@@ -77,23 +77,53 @@ def find_photos(items: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _is_photo(path: str) -> bool:
+def _found(item: str) -> list[str]:
+    if os.path.isdir(item):
+        found = [os.path.join(item, name) for name in os.listdir(item) if _is_photo(name)]
+    elif os.path.exists(item):
+        return [item]
+    else:
+        found = list(_matching(item))
+    return sorted({path for path in found if not os.path.isdir(path)})
+
+
+def _is_photo(name: str) -> bool:
     # A Mac leaves hidden files with the endings of pictures, such as ._photo.jpg.
-    hidden = os.path.basename(path).startswith(".")
-    return path.lower().endswith(_EXTENSIONS) and not hidden and not os.path.isdir(path)
+    return name.lower().endswith(_EXTENSIONS) and not name.startswith(".")
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """The paths that match a pattern; hidden ones only where it names them, as in a shell."""
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    # Not by glob, which follows links: those that lead upwards make it as good as endless.
+    place = parts.index("**")
+    rest = os.path.join("", *parts[place + 1 :]) or "*"
+    head = os.path.join(os.sep * (not parts[0]), *parts[:place])
+    for top in glob.iglob(head) if head else [os.curdir]:
+        for folder, subfolders, _ in os.walk(top):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            folder = "" if folder == os.curdir else os.path.normpath(folder)
+            yield from _matching(os.path.join(glob.escape(folder), rest))
 
 
 def output_stems(paths: Sequence[str], directory: str) -> dict[str, str]:
     """Image -> the beginning of the paths of its predictions.
 
     Raises:
+      NotADirectoryError: the directory is a file.
       ValueError: a prediction would overwrite an image or another prediction.
     """
+    if os.path.exists(directory) and not os.path.isdir(directory):
+        raise NotADirectoryError(f"--output must be a directory; {directory} is a file.")
     outputs = {}
     writers = {os.path.join(directory, LEGEND): "the legend"}
+    for folder, inside in {os.path.dirname(path): path for path in paths}.items():
+        if os.path.realpath(folder) == os.path.realpath(directory):
+            raise ValueError(f"--output must not be the directory of {inside}; choose another one.")
     for path in paths:
-        if os.path.realpath(os.path.dirname(path)) == os.path.realpath(directory):
-            raise ValueError(f"--output must not be the directory of {path}; choose another one.")
         stem = os.path.join(directory, os.path.splitext(os.path.basename(path))[0])
         for written in (f"{stem}.png", f"{stem}_overlay.png"):
             if written in writers:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,44 @@ from PIL import Image, UnidentifiedImageError
 
 # What Pillow raises for damaged files.
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, struct.error, zlib.error)
+
+_MOST_BYTES_PER_PIXEL = 8  # ours: 16 bits of four channels, without compression
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def check_file(path: str) -> None:
+    """Checks, without opening it, that a path is a file which may hold a picture or a label.
+
+    A pipe may never be written to, a device may never end, and a sparse file of any size takes no
+    room on a disk.
+
+    Raises:
+      ValueError: it is not a regular file, is empty, or is larger than any picture; the message
+        does not name it.
+      OSError: there is no such file.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+        raise ValueError(f"it is {kind}, not a regular file")
+    if not found.st_size:  # as are the files of /proc, some of which never end
+        raise ValueError("it is empty")
+    most = Image.MAX_IMAGE_PIXELS and Image.MAX_IMAGE_PIXELS * _MOST_BYTES_PER_PIXEL
+    if most and found.st_size > most:
+        raise ValueError(f"it has {found.st_size} bytes; no picture needs more than {most}")
+
+
+def read_file(path: str) -> bytes:
+    """The bytes of a file after `check_file`, whose errors it raises too."""
+    check_file(path)
+    with open(path, "rb") as file:
+        return file.read()
 
 
 @contextlib.contextmanager
@@ -30,8 +70,12 @@ def open_picture(
       ValueError: the file is not a picture in these formats, is damaged, or claims too many pixels.
     """
     try:
+        if isinstance(file, str):
+            check_file(file)
         with Image.open(file, formats=formats) as picture:
             _check_size(picture)
+            if picture.format == "EPS":  # Pillow would run it, and it need not end
+                raise ValueError("it is a program in PostScript; convert it to a picture")
             yield picture
     except UnidentifiedImageError as error:
         wanted = f" in {' or '.join(formats)} format" if formats else " that can be read"

@@ -6,12 +6,18 @@ imports TFDS: import it where it is used.
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
+
+from deeplab_tf.recipe.lock import locked
 
 # Split -> (key, {"image": file, "label": file, "name": string}) of each example
 Examples = Mapping[str, Iterator[tuple[int | str, dict[str, Any]]]]
@@ -90,18 +96,61 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def write(self) -> Self:
         """Writes the examples, unless they are there; the directory appears when it is complete.
 
+        One process at a time writes a dataset. Another one waits and then reads what was written.
+
         Returns:
           A builder to read with.
 
         Raises:
           OSError: files cannot be written, e.g. the disk is full.
         """
-        try:
-            self.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-            )
-        except FileExistsError:  # another process has prepared the same in the meantime
-            return type(self)(self.name, self.builder_config.name, self._root)
-        except RuntimeError as error:  # from the writer of records
-            raise OSError(f"{self.name} cannot be written: {error}") from error
-        return self
+        lock = f"{self.data_dir}.lock"
+        # A process may have been killed between its last two steps, and have left the lock alone.
+        if os.path.isdir(self.data_dir) and not os.access(lock, os.W_OK):
+            return self
+        parent, version = os.path.split(self.data_dir)
+        with preparation(self.name, lock, parent, [f"incomplete.*_{version}"]):
+            if not os.path.isdir(self.data_dir):
+                self.download_and_prepare(
+                    download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+                )
+                return self
+        return type(self)(self.name, self.builder_config.name, self._root)
+
+
+@contextlib.contextmanager
+def preparation(
+    dataset: str, lock: str, directory: str, unfinished: Sequence[str]
+) -> Iterator[None]:
+    """Surrounds what prepares a dataset: one process at a time, and nothing unfinished is left.
+
+    TFDS writes to temporary directories. It removes some of them when it fails, and none when it is
+    killed, so they are removed before and after.
+
+    Args:
+      dataset: its name, for messages.
+      lock: path of the lock file.
+      directory: where to look for what is left.
+      unfinished: patterns of TFDS' temporary directories, relative to `directory`. Whoever writes
+        what they match holds the lock.
+
+    Raises:
+      OSError: files cannot be read or written, e.g. the disk is full.
+    """
+    try:
+        with locked(lock, f"the directory {directory}", wait=True):
+            _remove(directory, unfinished)
+            try:
+                yield
+            finally:
+                _remove(directory, unfinished)
+    # RuntimeError is from the writer of records.
+    except (OSError, RuntimeError, tf.errors.OpError) as error:
+        raise OSError(f"{dataset} cannot be prepared in {directory}: {error}") from error
+
+
+def _remove(directory: str, patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        for path in glob.glob(pattern, root_dir=directory, recursive=True):
+            # A directory may be another user's, or that of a download whose thread has not ended.
+            shutil.rmtree(os.path.join(directory, path), ignore_errors=True)

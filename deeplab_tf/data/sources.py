@@ -13,8 +13,30 @@ from typing import Any
 import numpy as np
 
 from deeplab_tf.data.decoding import decode_image, label_everywhere
+from deeplab_tf.data.labels.files import check_picture_file
 from deeplab_tf.recipe.dataset_spec import ExampleSource
 from deeplab_tf.recipe.lazy import tf, tfds
+
+
+def read_file(path: tf.Tensor) -> tf.Tensor:
+    """Reads a file that may hold a picture, after `check_picture_file`.
+
+    Args:
+      path: string scalar.
+
+    Returns:
+      Its bytes, string scalar.
+    """
+
+    def checked(value: np.ndarray | bytes) -> np.ndarray | bytes:
+        name = os.fsdecode(np.asarray(value, object).item())
+        if os.path.exists(name):  # else TensorFlow says that it is not there
+            check_picture_file(name)
+        return value
+
+    path = tf.numpy_function(checked, [path], tf.string, stateful=False)
+    path.set_shape([])
+    return tf.io.read_file(path)
 
 
 class RecordSource:

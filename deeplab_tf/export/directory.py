@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
+from deeplab_tf.recipe.files import sync
+from deeplab_tf.recipe.lock import locked
 
 if TYPE_CHECKING:
     import keras
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def new_directory(directory: str, model: keras.Model, spec: DatasetSpec) -> Iterator[str]:
-    """Gives a temporary directory, which becomes `directory` if the block ends without an error.
+    """`whole_directory`, after a check of what is exported.
 
     Args:
       directory: must be empty or absent.
@@ -26,18 +28,48 @@ def new_directory(directory: str, model: keras.Model, spec: DatasetSpec) -> Iter
     Raises:
       ValueError: the model does not have one output per class of `spec`.
       FileExistsError: the directory is not empty.
-      OSError: it cannot be written.
+      OSError: it cannot be written, or another process is writing it.
     """
     spec.check_outputs(model.output_shape[-1])
+    with whole_directory(directory) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def whole_directory(directory: str) -> Iterator[str]:
+    """Gives a temporary directory, which becomes `directory` if the block ends without an error.
+
+    What a killed process left of it, "<directory>.incomplete", is removed first.
+
+    Args:
+      directory: must be empty or absent.
+
+    Raises:
+      FileExistsError: the directory is not empty.
+      OSError: it cannot be written, or another process is writing it.
+    """
     directory = os.path.abspath(directory)
-    if os.path.exists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
+    temporary = f"{directory}.incomplete"
+    check_new(directory)
+    with locked(f"{directory}.lock", f"the directory {directory}"):
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.makedirs(temporary)
+        try:
+            yield temporary
+            check_new(directory)
+            os.rename(temporary, directory)
+            sync(os.path.dirname(directory))
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new(directory: str) -> None:
+    """Checks that a directory is empty or absent.
+
+    Raises:
+      FileExistsError: it is not.
+    """
+    if os.path.lexists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
         raise FileExistsError(
             f"{directory} must be empty or absent. Remove it or choose another directory."
         )
-    temporary = f"{directory}.{os.getpid()}.tmp"
-    os.makedirs(temporary)
-    try:
-        yield temporary
-        os.rename(temporary, directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -156,6 +156,11 @@ def _decoder_options(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
             index = int(match[3]) - 1 if plain else int(match[1])
             filters = _filters(arrays, name)
             convs[index] = (arrays[name].shape[0] if plain else 3, filters)
+    if convs and max(convs) >= len(arrays):
+        raise ValueError(
+            f"the decoder's convolutions must be numbered from 0 without a gap; there is one with"
+            f" the number {max(convs)}."
+        )
     if convs:
         known = next(iter(convs.values()))
         options["decoder_convs"] = tuple(convs.get(i, known) for i in range(max(convs) + 1))

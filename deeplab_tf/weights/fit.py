@@ -70,9 +70,21 @@ def fit_weights(
       What was loaded and what was not.
 
     Raises:
-      ValueError: a weight of the model is missing or has another shape, or an array is unused
-        (with `partial`: in the backbone). The message lists them.
+      ValueError: a weight of the model is missing or has another shape, an array is unused (with
+        `partial`: in the backbone), or a variance is negative. The message lists them.
     """
+    report = check_fit(model, arrays, partial=partial)
+    arrays, _ = _with_stem_of(model, arrays)
+    weights = weights_by_name(model)
+    for name in report.loaded:
+        weights[name].assign(arrays[name])
+    return report
+
+
+def check_fit(
+    model: keras.Model, arrays: Mapping[str, np.ndarray], *, partial: bool = False
+) -> FitReport:
+    """What `fit_weights` would report or raise. The values of the model are not read."""
     # Imported here since its package imports Keras.
     from deeplab_tf.layers.names import BACKBONE_PREFIX
 
@@ -100,8 +112,16 @@ def fit_weights(
             f" {len(misfit)} of another shape ({shortened(shapes, most=_MOST_NAMES)}),"
             f" {len(unused)} unused (+ {shortened(unused, most=_MOST_NAMES)})."
         )
-    for name in report.loaded:
-        weights[name].assign(arrays[name])
+    negative = [
+        name
+        for name in report.loaded
+        if name.endswith("/moving_variance") and np.min(arrays[name]) < 0
+    ]
+    if negative:
+        raise ValueError(
+            f"variances must not be negative; {shortened(negative, most=_MOST_NAMES)} are. The file"
+            " is damaged."
+        )
     return report
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplab_tf.weights import keras_file, npz_file, tensorflow_file, torch_file
+from deeplab_tf.recipe.messages import shortened
+from deeplab_tf.weights import keras_file, npz_file
 from deeplab_tf.weights.limits import zip_entries
+from deeplab_tf.weights.tensorflow_files import frozen_graph, tensorflow_file
+from deeplab_tf.weights.torch_files import torch_file
 
 if TYPE_CHECKING:
     import keras
@@ -56,8 +59,8 @@ FORMATS: dict[str, Format] = {
     ),
     "frozen_graph": Format(
         title="frozen graph (.pb)",
-        holds=lambda path: tensorflow_file.is_graph(_head(path)),
-        read=tensorflow_file.read_frozen_graph,
+        holds=lambda path: frozen_graph.is_graph(_head(path)),
+        read=frozen_graph.read_frozen_graph,
     ),
     "checkpoint": Format(
         title="TensorFlow checkpoint (prefix, .index file or directory)",
@@ -65,6 +68,8 @@ FORMATS: dict[str, Format] = {
         read=tensorflow_file.read_checkpoint,
     ),
 }
+
+_MOST_NAMES = 8  # ours: listed in a message
 
 # cited: the formats' magic numbers. Position and bytes -> what the file is, and what to do.
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
@@ -98,33 +103,68 @@ def find_format(path: str) -> str:
 
 
 def read_arrays(path: str) -> tuple[str, dict[str, np.ndarray]]:
-    """Reads a file of weights. Nothing in it is executed.
+    """Reads a file of weights. Nothing in it is executed, and sizes are checked before values.
 
     Args:
       path: as in `find_format`.
 
     Returns:
-      (its format, a key of FORMATS; array by the file's own name).
+      (its format, a key of FORMATS; array of floats by the file's own name). Scalars of other
+      types, which count steps or batches, are left out.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is empty, damaged, of no known format, or its values are not finite.
+      ValueError: it is empty, damaged, of no known format, claims much more than it holds, or its
+        arrays are not of finite floats.
     """
     name = find_format(path)
     arrays = FORMATS[name].read(path)
+    arrays = {n: a for n, a in arrays.items() if a.ndim or _is_float(a)}
     if not arrays:
         raise ValueError(f"{path} ({FORMATS[name].title}) holds no arrays.")
-    bad = [n for n, a in arrays.items() if _is_float(a) and not np.isfinite(a).all()]
-    if bad:
-        raise ValueError(
-            f"{path} must hold finite values; {len(bad)} of {len(arrays)} arrays have NaN or"
-            f" infinity, the first {bad[0]}. The network diverged or the file is damaged."
-        )
+    check_floats(path, arrays)
     return name, arrays
 
 
+def check_floats(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Checks that arrays can be weights: floats that are finite in float32, at least one each.
+
+    Args:
+      path: of their file, for the message.
+      arrays: by name.
+
+    Raises:
+      ValueError: an array cannot; the message names it.
+    """
+    others = [f"{n} ({a.dtype})" for n, a in arrays.items() if not _is_float(a)]
+    if others:
+        raise ValueError(
+            f"{path} must hold floats, as weights are; {len(others)} of {len(arrays)} arrays are"
+            f" not: {shortened(others, most=_MOST_NAMES)}. Convert quantized weights to float32."
+        )
+    empty = [f"{n} {a.shape}" for n, a in arrays.items() if not a.size]
+    if empty:
+        raise ValueError(
+            f"{path} must hold arrays with values; {len(empty)} of {len(arrays)} have none:"
+            f" {shortened(empty, most=_MOST_NAMES)}."
+        )
+    bad = [n for n, a in arrays.items() if not _is_finite(a)]
+    if bad:
+        raise ValueError(
+            f"{path} must hold finite values; {len(bad)} of {len(arrays)} arrays have NaN, infinity"
+            f" or more than float32 holds, the first {bad[0]}. The network diverged or the file is"
+            " damaged."
+        )
+
+
 def _is_float(array: np.ndarray) -> bool:
-    return np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"
+    return array.dtype.name in ("float16", "bfloat16", "float32", "float64")
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    # The least and the greatest value, which are NaN if one is, need no memory.
+    limit = np.finfo(np.float32).max
+    return bool(-limit <= array.min() and array.max() <= limit)
 
 
 def _head(path: str) -> bytes:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deeplab_tf.recipe.options import Options, lookup
-from deeplab_tf.weights.fit import FitReport, fit_weights, weights_by_name
-from deeplab_tf.weights.formats import FORMATS, find_format, read_arrays
+from deeplab_tf.weights.fit import FitReport, check_fit, fit_weights, weights_by_name
+from deeplab_tf.weights.formats import FORMATS, check_floats, find_format, read_arrays
 from deeplab_tf.weights.naming import Naming, Recognized, find_naming
+from deeplab_tf.weights.skeleton import exceeds, without_memory
 
 if TYPE_CHECKING:
     import keras
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from deeplab_tf.recipe.dataset_spec import DatasetSpec
     from deeplab_tf.recipe.parts import ModelConfig
+
+_USUAL_CLASSES = 255  # ours: those that labels of 8 bits can name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class Pretrained:
       num_classes: outputs of the file's classifier; None: the file holds a backbone alone.
       arrays: array by the file's own name.
       naming: whose names these are.
+      from_file: options of the config that follow from the arrays.
     """
 
     path: str
@@ -39,6 +43,7 @@ class Pretrained:
     num_classes: int | None
     arrays: Mapping[str, np.ndarray]
     naming: Naming
+    from_file: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def text(self) -> str:
         """The network in a line."""
@@ -63,6 +68,7 @@ class Pretrained:
                 " initialized."
             )
         build = {"input_shape": (None, None, input_channels), "auxiliary": auxiliary}
+        self._check_size(lambda: self.config.build(classes, **build))
         # With the file's own classes first: a file with a fault in it is refused.
         model = self.config.build(classes, **build)
         report = self.fit(model, partial=self.num_classes is None)
@@ -76,7 +82,25 @@ class Pretrained:
 
     def fit(self, model: keras.Model, *, partial: bool = False) -> FitReport:
         """Loads the weights into a model; arguments and errors as in `fit_weights`."""
-        return _fit(self.path, model, self.naming.to_our_names(self.arrays, model), partial)
+        return _named(
+            self.path, lambda: fit_weights(model, self._arrays_of(model), partial=partial)
+        )
+
+    def _arrays_of(self, model: keras.Model) -> dict[str, np.ndarray]:
+        return self.naming.to_our_names(self.arrays, model)
+
+    def _check_size(self, build: Callable[[], keras.Model]) -> None:
+        """Checks the network before it takes memory, if the file gave it unusual widths.
+
+        A few bytes can be the name and shape of one weight that makes all others huge.
+        """
+        usual = type(self.config)(backbone=self.config.backbone)
+        widths = [(value, getattr(usual, name)) for name, value in self.from_file.items()]
+        if not any(exceeds(*pair) for pair in [*widths, (self.num_classes, _USUAL_CLASSES)]):
+            return
+        model = without_memory(build)
+        if model is not None:
+            _named(self.path, lambda: check_fit(model, self._arrays_of(model)))
 
 
 def description(config: ModelConfig, num_classes: int | None) -> str:
@@ -119,7 +143,12 @@ def recognize(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return Pretrained(
-        path=path, config=config, num_classes=found.num_classes, arrays=arrays, naming=naming
+        path=path,
+        config=config,
+        num_classes=found.num_classes,
+        arrays=arrays,
+        naming=naming,
+        from_file=found.known,
     )
 
 
@@ -166,6 +195,8 @@ def from_checkpoint(
     known = FORMATS[find_format(path)]
     if known.open_network is not None:
         model = known.open_network(path)
+        weights = weights_by_name(model)
+        check_floats(path, {name: weight.numpy() for name, weight in weights.items()})
         _check_whole_network(path, model, num_classes, input_channels, auxiliary, options)
         return model
     found = recognize(path, namings=namings, model_configs=model_configs, **options)
@@ -217,13 +248,12 @@ def load_weights(
             arrays = naming.to_our_names(arrays, model)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-    return _fit(path, model, arrays, partial)
+    return _named(path, lambda: fit_weights(model, arrays, partial=partial))
 
 
-def _fit(
-    path: str, model: keras.Model, arrays: Mapping[str, np.ndarray], partial: bool
-) -> FitReport:
+def _named(path: str, fit: Callable[[], FitReport]) -> FitReport:
+    """The result of `fit`, whose errors get the file's name."""
     try:
-        return fit_weights(model, arrays, partial=partial)
+        return fit()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -286,3 +286,16 @@ def test_a_model_at_trained_sizes_keeps_weights_and_classes(tiny):
     assert isinstance(resizing, SegmentationModel)
     assert resizing.dataset_spec == spec
     assert {id(w) for w in resizing.weights} == {id(w) for w in model.weights}
+
+
+def test_a_size_that_no_network_can_see_is_refused_before_the_image_is_resized():
+    predictor = _predictor(channels_model(), 5000, 3, scales=(16.0,))
+    message = r"at most 65535 pixels .*; got 80000x80000\. .* lower predict\.long_side or predict"
+    with pytest.raises(ValueError, match=message):
+        predictor.label_map(np.zeros((2, 2, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["long_side", "window_size"])
+def test_absurd_options_are_refused(name):
+    with pytest.raises(ValueError, match=f"^{name} must be at most 65535; got 1000000"):
+        SlidingWindow(**{name: 10**6})

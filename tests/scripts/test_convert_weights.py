@@ -79,12 +79,19 @@ def test_classes_of_ones_own_are_named_by_a_file(tmp_path):
     path = weight_files.write_npz(tmp_path / "own.npz", weight_files.deeplab_arrays(SMALL.build(3)))
     (tmp_path / "names.txt").write_bytes("\ufeffsky\r\n\r\n sea \r\nland\r\n".encode())
     flags = [f"--class_names_file={tmp_path}/names.txt", f"--output={tmp_path}/run"]
+    (tmp_path / "run.incomplete").mkdir()  # of a conversion that was killed
+    (tmp_path / "run.incomplete" / "recipe.json").write_text("{")
     done = convert(f"--input={path}", *flags)
     assert done.returncode == 0, done.stderr
     assert "recognized deeplabv3plus(backbone='mobilenet_v2_dm035'" in done.stdout
     spec = load_spec(f"{tmp_path}/run")
     assert (spec.name, spec.class_names) == ("own", ("sky", "sea", "land"))
     assert zoo.load_recipe(f"{tmp_path}/run").dataset == Folder()
+    assert sorted(os.listdir(tmp_path)) == ["names.txt", "own.npz", "run"]
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = convert(f"--input={path}", *flags)
+    assert again.returncode == 1 and "run must be empty or absent" in again.stderr
+    assert before == {path: path.read_bytes() for path in before}
 
 
 @pytest.mark.slow
@@ -117,7 +124,10 @@ NOT_THERE = "--input=/nowhere/model.ckpt"
             "download.tensorflow.org/models/deeplabv3_cityscapes_train_2018_02_06.tar.gz; download",
         ),
         (["--input={}/notes.npz", "--output={}/run"], "notes.npz is not a file of weights"),
-        (["--input={}/notes.npz", "--output={}"], "is not empty; choose another --output"),
+        (["--input={}/notes.npz", "--output={}"], "must be empty or absent"),
+        (["--input={}/notes.npz", "--output={}/twice.txt"], "twice.txt must be empty or absent"),
+        (["--input={}/notes.npz", "--output={}/run", "--num_classes=-1"], "num_classes"),
+        (["--input={}/notes.npz", "--output={}/run", "--num_classes=1e9"], "num_classes"),
         (
             ["--input={}/notes.npz", "--output={}/run", "--released=xception65_ade20k_trian"],
             "unknown released checkpoint 'xception65_ade20k_trian'",

@@ -66,6 +66,28 @@ def test_wrong_flags_are_one_line():
         assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("flag", ["data_dir", "raw_dir", "samples"])
+def test_an_empty_directory_as_of_an_unset_variable_is_refused(flag):
+    done = run("prepare_dataset", "--dataset=shapes", f"--{flag}=")
+    assert done.returncode == 1
+    assert done.stderr == f"error: --{flag} must be given and not empty; see --help.\n"
+
+
+@pytest.mark.slow  # a process that imports TensorFlow
+def test_samples_that_cannot_be_written_are_refused_before_anything_is_prepared(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(
+        "prepare_dataset",
+        "--dataset=shapes",
+        f"--data_dir={tmp_path / 'data'}",
+        f"--samples={tmp_path / 'file'}",
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert str(tmp_path / "file") in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.slow  # processes that import TensorFlow
 def test_check_passes_a_good_folder_and_fails_a_bad_one(folder, tmp_path):
     good = run("check_dataset", *folder)

@@ -123,6 +123,37 @@ def test_an_export_predicts_what_the_workdir_predicts_and_a_bad_image_is_named(p
 
 
 @pytest.mark.slow  # a process that imports TensorFlow
+def test_each_image_that_fails_is_named_in_one_line_and_the_others_are_predicted(place, tmp_path):
+    photos, output = tmp_path / "photos", tmp_path / "output"
+    photos.mkdir()
+    for name in ("a", "b", "c", "d" * 240):
+        Image.new("RGB", (9, 7)).save(photos / f"{name}.png")
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "line\nbreak.jpg").write_text("")
+    (output / "b.png").mkdir(parents=True)  # where the prediction of b belongs
+    done = run("predict", f"--workdir={place}/run", f"--images={photos}", f"--output={output}")
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    for line, (path, reason) in zip(
+        errors,
+        [
+            ("b.png", "Is a directory"),
+            ("d" * 240, "File name too long"),
+            (r"line\nbreak.jpg", "it is empty"),
+            ("pipe.jpg", "it is a pipe, not a regular file"),
+            ("", "4 of 6 images failed"),
+        ],
+        strict=True,
+    ):
+        assert path in line and reason in line
+    assert "Traceback" not in done.stderr
+    assert "predictions of 2 images are in" in done.stdout
+    written = {path.name for path in output.rglob("*") if path.is_file()}
+    assert {"a.png", "a_overlay.png", "c.png", "c_overlay.png", "legend.png"} <= written
+    assert not [name for name in written if name.endswith(".tmp")]
+
+
+@pytest.mark.slow  # a process that imports TensorFlow
 def test_evaluate_prints_the_table_and_writes_the_scores(place):
     done = run("evaluate", f"--workdir={place}/run", "--predict.flip=true")
     assert done.returncode == 0, done.stderr

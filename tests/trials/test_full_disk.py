@@ -1,6 +1,7 @@
 """A disk that is full: one line, nothing half-written, and the same command completes."""
 
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_a_training_on_a_full_disk_ends_in_one_line_and_resumes(root, mount, dat
     status, output, left = _on_small_disk(root, mount, size, 0, *flags)
     assert status == 0, output[-2000:]
     assert f"{mount}.copy/run/checkpoints/ckpt-12.index" in left
-    rows = open(f"{mount}.copy/run/metrics.csv").read().splitlines()[1:]
+    rows = pathlib.Path(f"{mount}.copy/run/metrics.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == [*"1234566789", "10", "11", "12", "12"]
 
 

@@ -15,6 +15,7 @@ from deeplab_tf.data.decoding import decode_image, decode_label
 from deeplab_tf.data.labels.colors import ColorClasses, read_colors_file
 from deeplab_tf.data.labels.counting import counted_classes
 from deeplab_tf.data.labels.pairs import Pair, find_pairs
+from deeplab_tf.data.sources import read_file
 from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset, bit_palette
 from deeplab_tf.recipe.files import read_class_names, read_lines
 from deeplab_tf.recipe.lazy import tf
@@ -49,8 +50,8 @@ class FolderSource:
         """See ExampleSource.read."""
         name, image, label = tf.unstack(self._table[index])
         return {
-            "image": decode_image(tf.io.read_file(image)),
-            "label": decode_label(tf.io.read_file(label), self.colors),
+            "image": decode_image(read_file(image)),
+            "label": decode_label(read_file(label), self.colors),
             "name": name,
         }
 

@@ -15,6 +15,7 @@ from deeplab_tf.data.datasets.folder import dataset_name
 from deeplab_tf.data.datasets.without_release import WithoutRelease
 from deeplab_tf.data.decoding import decode_image, label_everywhere
 from deeplab_tf.data.labels.pairs import IMAGE_ENDINGS, find_files
+from deeplab_tf.data.sources import read_file
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset, bit_palette
 from deeplab_tf.recipe.lazy import tf
 from deeplab_tf.recipe.messages import shortened
@@ -46,7 +47,7 @@ class ImageClassSource:
     def read(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
         """See ExampleSource.read; the name is the path."""
         path = self._path_table[index]
-        image = decode_image(tf.io.read_file(path))
+        image = decode_image(read_file(path))
         label = label_everywhere(image, self._class_table[index])
         return {"image": image, "label": label, "name": path}
 

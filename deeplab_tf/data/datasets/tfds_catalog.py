@@ -63,18 +63,47 @@ class OfCatalog(WithoutRelease):
     def write(self, data_dir: str | None) -> None:
         """Downloads and prepares the dataset, unless it is prepared.
 
+        Datasets of a data_dir share its downloads, so one of them is prepared at a time. What a
+        killed preparation downloaded completely is used again.
+
         Raises:
-          ValueError: there is no such dataset, or it is stored in another format.
+          ValueError: there is no such dataset, it is stored in another format, or it needs a
+            package that is not installed.
           FileNotFoundError: files that must be downloaded by hand are missing; the message says
             where they belong.
+          OSError: files cannot be downloaded, unpacked or written.
         """
         builder = self._builder(data_dir)
         if os.path.isdir(builder.data_dir):
             return
+        from deeplab_tf.data.records import preparation
+
+        name, root = builder.name, os.fspath(builder.data_dir_root)
+        parent, version = os.path.split(os.path.relpath(builder.data_dir, root))
+        unfinished = [
+            f"{parent}/incomplete.*_{version}",
+            f"downloads/{name}/**/*.tmp.*",
+            "downloads/extracted/incomplete.*",
+        ]
+        failures = (
+            tfds.download.DownloadError,
+            tfds.download.download_manager.NonMatchingChecksumError,
+            tfds.download.extractor.ExtractError,
+            tfds.download.extractor.UnsafeArchiveError,
+        )
         try:
-            builder.download_and_prepare()
+            with preparation(name, os.path.join(root, "downloads.lock"), root, unfinished):
+                builder = self._builder(data_dir)  # another process may have prepared it
+                if not os.path.isdir(builder.data_dir):
+                    builder.download_and_prepare()
         except AssertionError as error:  # files that the user must download are missing
             raise FileNotFoundError(str(error).strip()) from error
+        except failures as error:
+            raise OSError(f"{name} cannot be prepared in {root}: {error}") from error
+        except ImportError as error:
+            raise ValueError(
+                f"{name} needs a package that is not installed to be prepared: {error}"
+            ) from error
 
     def prepared(self, data_dir: str | None) -> tfds.core.DatasetBuilder:
         """The builder of a dataset that is prepared.

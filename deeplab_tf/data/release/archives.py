@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
-import fcntl
 import gzip
 import lzma
 import os
@@ -14,10 +12,11 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import IO
 
 from deeplab_tf.recipe.files import read_lines
+from deeplab_tf.recipe.lock import locked
 from deeplab_tf.recipe.messages import shortened
 
 # (what is in progress, how much is done, how much there is)
@@ -86,7 +85,7 @@ class ReleaseFiles:
         found = _folder(self.raw_dir, archive) or _folder(extracted, archive)
         path = os.path.join(self.raw_dir, archive.file)
         if found is None and os.path.isfile(path):
-            with _locked(os.path.dirname(extracted)):
+            with locked(f"{extracted}.lock", f"the archive {path}", wait=True):
                 # Another process may have extracted it while this one waited.
                 found = _folder(extracted, archive)
                 if found is None and not os.path.isdir(extracted):
@@ -122,18 +121,6 @@ def _folder(root: str, archive: Archive) -> str | None:
         if os.path.exists(os.path.join(folder, archive.holds)):
             return folder
     return None
-
-
-@contextlib.contextmanager
-def _locked(directory: str) -> Iterator[None]:
-    """One process at a time; when it ends or is killed, the system lets the next one in."""
-    os.makedirs(directory, exist_ok=True)
-    lock = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def extract(path: str, directory: str, progress: Progress | None = None) -> None:

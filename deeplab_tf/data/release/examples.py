@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 from collections.abc import Callable
 
 import numpy as np
 
 from deeplab_tf.data.decoding import decode_image, exif_orientation
-from deeplab_tf.data.picture_files import open_picture, png_file
+from deeplab_tf.data.picture_files import open_picture, png_file, read_file
 from deeplab_tf.recipe.lazy import tf
 
 IGNORE_LABEL = 255  # code: void in both references
@@ -30,6 +31,10 @@ class ReleasedExample:
 def encode(example: ReleasedExample) -> dict[str, object] | None:
     """Reads and checks one example.
 
+    The pixels are stored as they are in the file, and the label must fit these: an EXIF orientation
+    is removed. ours: the labeling tools of the time of these releases showed pixels as stored. The
+    images of a folder dataset are turned upright instead, as viewers and today's tools show them.
+
     Returns:
       {"image": file, "label": PNG file, "name": string}, the files as open objects; None to leave
       the example out.
@@ -37,13 +42,11 @@ def encode(example: ReleasedExample) -> dict[str, object] | None:
     Raises:
       ValueError: image or label cannot be read, or they differ in size.
     """
-    with open(example.image, "rb") as file:
-        image = file.read()
     try:
+        image = read_file(example.image)
         with open_picture(io.BytesIO(image), formats=("JPEG", "PNG")):
             pass
         if exif_orientation(image) != 1:
-            # ours: when these releases were made, labeling tools showed pixels as stored.
             image = without_exif(image)
             if exif_orientation(image) != 1:
                 raise ValueError("its EXIF orientation would turn it; remove the orientation")
@@ -52,7 +55,8 @@ def encode(example: ReleasedExample) -> dict[str, object] | None:
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         reason = "damaged or truncated" if isinstance(error, tf.errors.OpError) else error
         raise ValueError(
-            f"{example.image} is not a readable JPEG or PNG ({len(image)} bytes): {reason}"
+            f"{example.image} is not a readable JPEG or PNG"
+            f" ({os.path.getsize(example.image)} bytes): {reason}"
         ) from error
     if example.read_label is None:
         label = np.full((height, width), IGNORE_LABEL, np.uint8)
@@ -72,9 +76,9 @@ def without_exif(image: bytes) -> bytes:
     """A JPEG without its EXIF, so that no reader turns it; the pixels stay as they are."""
     kept, start = [image[:2]], 2
     # Segments precede the scan, each with 0xFF, a marker and the length of the rest.
-    while image[start : start + 1] == b"\xff" and image[start + 1] != 0xDA:
+    while image[start : start + 1] == b"\xff" and image[start + 1 : start + 2] != b"\xda":
         end = start + 2 + int.from_bytes(image[start + 2 : start + 4])
-        if image[start + 1] != 0xE1 or image[start + 4 : start + 8] != b"Exif":
+        if image[start + 1 : start + 2] != b"\xe1" or image[start + 4 : start + 8] != b"Exif":
             kept.append(image[start:end])
         start = end
     return b"".join([*kept, image[start:]])

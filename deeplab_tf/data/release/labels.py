@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from deeplab_tf.data.decoding import label_from_bytes
+from deeplab_tf.data.decoding import exif_orientation, label_from_bytes
+from deeplab_tf.data.picture_files import read_file
 from deeplab_tf.data.release.mat_file import read_array
 from deeplab_tf.recipe.dataset_spec import Color
 from deeplab_tf.recipe.messages import shortened
@@ -32,10 +33,11 @@ def read_png(
     Raises:
       ValueError: it is not a PNG of numbers, or has a number that `classes` lacks.
     """
-    with open(path, "rb") as file:
-        encoded = file.read()
     try:
+        encoded = read_file(path)
         numbers = label_from_bytes(encoded)
+        if exif_orientation(encoded) != 1:
+            raise ValueError("the label has an EXIF orientation: it was saved again")
         _check_palette(encoded, numbers, palette)
         return relabeled(numbers, classes)
     except ValueError as error:
@@ -56,10 +58,8 @@ def read_mat(path: str, names: Sequence[str], classes: Mapping[int, int]) -> np.
     Raises:
       ValueError: the file is damaged, or the array is not as expected.
     """
-    with open(path, "rb") as file:
-        data = file.read()
     try:
-        numbers = read_array(data, *names)
+        numbers = read_array(read_file(path), *names)
         if numbers.ndim != 2 or not np.array_equal(numbers, numbers.astype(np.int32)):
             raise ValueError(f"the label must be a matrix of whole numbers; got {numbers.shape}")
         return relabeled(numbers.astype(np.int32), classes)

@@ -216,6 +216,20 @@ def test_decompression_bombs_are_refused_before_they_are_unpacked(tmp_path, size
     assert grown < 60_000  # kB; the smallest would be 324 MB as RGB
 
 
+def test_a_sparse_file_is_refused_before_it_is_read(tmp_path):
+    dataset = _folder(tmp_path, _file(PHOTO)).open()
+    path = tmp_path / "images" / "a.jpg"
+    with open(path, "r+b") as file:
+        file.truncate(1 << 40)
+    (problem,) = check_dataset(dataset).problems
+    with pytest.raises(ValueError) as predicted:
+        read_photo(str(path))
+    with pytest.raises(ValueError) as prepared:
+        encode(ReleasedExample(name="a", image=str(path)))
+    for said in (problem, str(predicted.value), str(prepared.value)):
+        assert str(path) in said and "it has 1099511627776 bytes; no picture needs more" in said
+
+
 def test_a_whole_bomb_that_is_a_valid_jpeg_is_refused(tmp_path):
     small = bytearray(_file(PHOTO, "JPEG"))
     frame = small.index(b"\xff\xc0") + 5

@@ -1,10 +1,12 @@
 import os
+import socket
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.data.photos import find_photos, output_stems, read_photo
+from deeplab_tf.data.photos import find_photos, output_stems, printable, read_photo
+from deeplab_tf.data.picture_files import check_file, read_file
 
 
 def test_camera_orientation_is_applied(tmp_path):
@@ -61,6 +63,67 @@ def test_float_pictures_are_refused(tmp_path):
         read_photo(str(tmp_path / "a.tif"))
 
 
+def _pipe(path):
+    os.mkfifo(path)
+
+
+def _socket(path):
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(path))
+
+
+def _sparse(path):
+    with open(path, "wb") as file:
+        file.write(b"\xff\xd8\xff")
+        file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_pipe, "it is a pipe, not a regular file"),
+        (_socket, "it is a socket, not a regular file"),
+        (os.mkdir, "it is a directory, not a regular file"),
+        (lambda path: os.symlink("/dev/zero", path), "it is a device, not a regular file"),
+        (lambda path: os.symlink("/proc/self/status", path), "it is empty"),
+        (lambda path: open(path, "w").close(), "it is empty"),
+        (_sparse, "it has 1099511627776 bytes; no picture needs more than"),
+        (lambda path: os.symlink(path, path), "Too many levels of symbolic links"),
+        (lambda path: os.symlink("nowhere", path), "No such file"),
+    ],
+)
+def test_what_is_no_file_of_a_picture_is_refused_before_it_is_opened(tmp_path, make, message):
+    path = str(tmp_path / "a.jpg")
+    make(path)
+    if os.path.exists(path) and not os.path.isdir(path):
+        assert find_photos([path]) == [path]  # so that it is named
+    with pytest.raises(
+        ValueError, match=f"cannot read {path}: not a readable picture: .*{message}"
+    ):
+        read_photo(path)
+    for read in (check_file, read_file):
+        with pytest.raises((ValueError, OSError), match=message):
+            read(path)
+
+
+def test_a_program_in_postscript_is_not_run(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", "EPS")
+    with pytest.raises(ValueError, match="it is a program in PostScript"):
+        read_photo(str(tmp_path / "a.jpg"))
+
+
+def test_a_name_with_line_breaks_or_other_bytes_makes_one_line(tmp_path):
+    for name in (b"a\nb.jpg", b"\xe9.jpg", b"\x1b[31m.jpg"):
+        path = os.path.join(str(tmp_path), os.fsdecode(name))
+        open(path, "w").close()
+        with pytest.raises(ValueError) as caught:
+            read_photo(path)
+        assert "\n" not in str(caught.value) and str(caught.value).isascii()
+        Image.new("RGB", (8, 8)).save(path)
+        assert read_photo(path).shape == (8, 8, 3)
+    assert printable("größer, 1.jpg") == "größer, 1.jpg"
+
+
 @pytest.fixture
 def folder(tmp_path):
     for name in ("b.JPG", "a.png", "notes.txt", "c,d.jpg"):
@@ -75,7 +138,38 @@ def test_files_folders_patterns_and_lists_are_found_once_each(folder):
     assert names(str(folder)) == ["a.png", "b.JPG", "c,d.jpg"]
     assert names(f"{folder}/*.png") == ["a.png"]
     assert names(f"{folder}/b.JPG,{folder}/*.png", str(folder)) == ["b.JPG", "a.png", "c,d.jpg"]
-    assert names(f"{folder}/c,d.jpg") == ["c,d.jpg"]
+    assert names(f"{folder}/c,d.jpg") == names(f"{folder}/c,*.jpg") == ["c,d.jpg"]
+
+
+def test_two_stars_are_folders_at_any_depth_and_follow_no_links(tmp_path, monkeypatch):
+    (tmp_path / "x/[y]/z").mkdir(parents=True)
+    (tmp_path / "x/.hidden").mkdir()
+    for place in ("0", "x/1", "x/[y]/2", "x/[y]/z/3", "x/.hidden/4"):
+        (tmp_path / f"{place}.png").write_text("")
+    for name in "abcdefgh":  # 8 ** 40 paths, if they were followed
+        (tmp_path / name).symlink_to(tmp_path)
+
+    def found(pattern):
+        return [os.path.relpath(path, tmp_path) for path in find_photos([pattern])]
+
+    everything = ["0.png", "x/1.png", "x/[y]/2.png", "x/[y]/z/3.png"]
+    assert found(f"{tmp_path}/**/*.png") == found(f"{tmp_path}/**") == everything
+    assert found(f"{tmp_path}/x/**/*.png") == everything[1:]
+    assert found(f"{tmp_path}/**/z/**/*.png") == everything[3:]
+    assert found(f"{tmp_path}/a/**/z/*.png") == ["a/x/[y]/z/3.png"]
+    monkeypatch.chdir(tmp_path)
+    assert find_photos(["**/*.png"]) == everything
+
+
+@pytest.mark.slow  # makes 100,000 files
+def test_a_folder_of_100000_photos_takes_few_looks_at_the_disk(tmp_path, monkeypatch):
+    for i in range(100_000):
+        os.mknod(tmp_path / f"{i}.jpg")
+    calls = []
+    real = os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda path: calls.append(path) or real(path))
+    assert len(output_stems(find_photos([str(tmp_path)]), str(tmp_path / "out"))) == 100_000
+    assert len(calls) < 10  # each looks at every part of a path
 
 
 def test_what_names_no_image_is_an_error(folder):
@@ -83,6 +177,12 @@ def test_what_names_no_image_is_an_error(folder):
     for item in (f"{folder}/empty", f"{folder}/*.gif", f"{folder}/a.png,{folder}/x.png"):
         with pytest.raises(FileNotFoundError, match="no images at"):
             find_photos([item])
+
+
+def test_the_output_must_not_be_a_file(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(NotADirectoryError, match="--output must be a directory; .*out is a file"):
+        output_stems(["in/a.jpg"], str(tmp_path / "out"))
 
 
 def test_outputs_are_named_after_the_photos():

@@ -1,4 +1,7 @@
+import hashlib
 import os
+import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -6,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.export import EXPORTERS
+from deeplab_tf.export.directory import whole_directory
 from deeplab_tf.export.saved_model import SavedModel, write_saved_model
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 
@@ -99,6 +103,54 @@ def test_an_export_that_predicts_otherwise_is_removed(tmp_path):
     with pytest.raises(RuntimeError, match="must give the model's predictions"):
         write_saved_model(model, SPEC, str(tmp_path / "model"))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"],
+)
+def test_a_changed_bit_is_noticed_by_the_checksums(written, tmp_path, name):
+    directory = shutil.copytree(written[1], tmp_path / "model")
+    data = bytearray((directory / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (directory / name).write_bytes(data)
+    with pytest.raises(ValueError, match=f"{name} is not the file that export.py wrote: it must"):
+        SavedModel(str(directory))
+    (directory / name).unlink()
+    with pytest.raises((FileNotFoundError, ValueError), match=name):
+        SavedModel(str(directory))
+
+
+def test_the_checksums_are_those_of_sha256sum(written):
+    sums = pathlib.Path(written[1], "assets.extra", "sha256.txt").read_text().splitlines()
+    names = {"saved_model.pb", "variables/variables.index"}
+    assert names < {line.split("  ")[1] for line in sums}
+    for line in sums:
+        digest, name = line.split("  ")
+        data = pathlib.Path(written[1], name).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == digest
+
+
+def test_an_export_of_an_earlier_version_has_no_checksums(written, tmp_path):
+    directory = shutil.copytree(written[1], tmp_path / "model")
+    (directory / "assets.extra" / "sha256.txt").unlink()
+    assert SavedModel(str(directory)).spec == SPEC
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / "model.incomplete" / "variables").mkdir(parents=True)
+    write_saved_model(small_model(), SPEC, str(tmp_path / "model"))
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_two_exports_into_one_directory_are_not_mixed(tmp_path):
+    directory = str(tmp_path / "model")
+    with whole_directory(directory) as temporary:
+        pathlib.Path(temporary, "a").touch()
+        with pytest.raises(BlockingIOError, match="model"), whole_directory(directory):
+            pass
+        assert os.listdir(temporary) == ["a"]
+    assert os.listdir(tmp_path) == ["model"] and os.listdir(directory) == ["a"]
 
 
 def test_a_directory_without_our_saved_model_is_named(tmp_path):

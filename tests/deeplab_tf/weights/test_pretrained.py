@@ -235,7 +235,11 @@ def _without(arrays, name):
         ),
         (
             lambda a: {**a, "aspp0/weights": a["aspp0/weights"].astype(np.int32)},
-            r"1 missing \(- aspp_conv0/kernel\)",
+            "array aspp0/weights must be stored whole, as floats",
+        ),
+        (
+            lambda a: {**a, "logits/semantic/weights": np.float32(1)},
+            "holds a backbone alone. Give num_classes",
         ),
         (lambda a: {"global_step": np.int64(3)}, "holds no arrays"),
     ],

@@ -24,7 +24,7 @@ from weight_files import (
     zip_file,
 )
 
-from deeplab_tf.weights.torch_file import read_torch_file
+from deeplab_tf.weights.torch_files.torch_file import read_torch_file
 
 
 def legacy_tensor(**changes):
@@ -322,7 +322,7 @@ HOSTILE = {
     "claims more": (lambda: zip_with_sizes(2**31), "parts of its archive must fit into it"),
     "claims some": (lambda: zip_with_sizes(200), "must lie within the file"),
     "overlapping": (overlapping_zip, "parts of its archive must fit into it"),
-    "twice": (twice_named, "names in its archive must differ"),
+    "twice": (twice_named, "names in it must differ"),
     "changed byte": (lambda: changed(w(), SIX.tobytes(), (SIX + 1).tobytes()), "CRC-32"),
     "changed header": (lambda: w().replace(b"PK\3\4", b"PK\3\5", 2)[:], "must begin|cut short"),
     "directory before": (lambda: moved_directory(500), "cut short or damaged"),

@@ -1,5 +1,7 @@
 """Folders of classes become examples whose label is one class everywhere."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -122,3 +124,14 @@ def test_directories_that_do_not_fit_are_refused(options, error, message, tmp_pa
     options = {name: value.format(tmp_path) for name, value in options.items()}
     with pytest.raises(error, match=message):
         ImageClasses(**options).open()
+
+
+def test_photos_that_never_end_are_named_and_not_read(folders, tmp_path):
+    owls = tmp_path / "birds" / "train" / "owl"
+    with open(owls / "sparse.jpg", "wb") as file:
+        file.truncate(1 << 40)
+    (problem,) = check_dataset(ImageClasses(**folders).open(), ["train"]).problems
+    assert "sparse.jpg: not a readable picture: it has 1099511627776 bytes" in problem
+    os.mkfifo(owls / "pipe.jpg")
+    with pytest.raises(ValueError, match=r"pipe\.jpg: it is a pipe, not a regular file"):
+        ImageClasses(**folders).open()

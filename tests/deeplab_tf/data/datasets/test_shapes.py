@@ -1,11 +1,21 @@
 """The embedded dataset: the same pictures always, through TFDS as real data."""
 
+import concurrent.futures
+import os
+import resource
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from deeplab_tf.data import pipeline
 from deeplab_tf.data.check import check_dataset
 from deeplab_tf.data.datasets import shapes
+
+
+def _files(directory):
+    return sorted(path.name for path in directory.rglob("*") if path.is_file())
 
 
 def test_picture_depends_on_split_and_index_alone():
@@ -64,21 +74,81 @@ def test_interrupted_preparation_is_not_taken_for_complete(tmp_path, monkeypatch
     assert len(dataset.open(str(tmp_path)).source("train")) == 8
 
 
-def test_two_processes_may_prepare_it_at_once(tmp_path, monkeypatch):
+def test_two_that_prepare_it_at_once_do_so_one_after_the_other(tmp_path, monkeypatch, capfd):
     dataset = shapes.Shapes(num_examples=8)
-    others = []
+    drawing, may_end = threading.Event(), threading.Event()
+    drawn = []
 
-    def overtaken(split, index):
-        if not others:  # while we draw, another process begins and ends
-            others.append(None)
-            others.append(dataset.open(str(tmp_path)))
+    def slow(split, index):
+        drawn.append((split, index))
+        drawing.set()
+        may_end.wait()
         return draw(split, index)
 
     draw = shapes.draw
-    monkeypatch.setattr(shapes, "draw", overtaken)
-    assert check_dataset(dataset.open(str(tmp_path))).problems == ()
-    assert len(others) == 2
-    assert [path.name for path in tmp_path.glob("shapes/*/*")] == ["1.0.0"]
+    monkeypatch.setattr(shapes, "draw", slow)
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        first = threads.submit(dataset.open, str(tmp_path))
+        drawing.wait()
+        second = threads.submit(dataset.open, str(tmp_path))
+        told = ""
+        while "waiting" not in told:
+            time.sleep(0.01)
+            told += capfd.readouterr().err
+        (unfinished,) = tmp_path.glob("shapes/train8/incomplete.*")  # that of the first
+        may_end.set()
+        for opened in (first.result(), second.result()):
+            assert check_dataset(opened).problems == ()
+    assert f"is in use by process {os.getpid()} on " in told
+    assert len(drawn) == 10  # not twice
+    assert _files(tmp_path) == _files(tmp_path / "shapes/train8/1.0.0")
+    assert not unfinished.exists()
+
+
+def test_what_a_killed_preparation_left_is_removed_by_the_next_one_of_the_same(tmp_path):
+    left = [tmp_path / f"shapes/{name}/incomplete.7XK2LQ_1.0.0" for name in ("train4", "train8")]
+    for directory in left:
+        directory.mkdir(parents=True)
+        (directory / "shapes-train.array_record-00000-of-00001").write_bytes(bytes(999))
+    (tmp_path / "shapes/train4/1.0.0.lock").write_text("process 1 on elsewhere: python x.py")
+    shapes.Shapes(num_examples=4).open(str(tmp_path))
+    assert not left[0].exists() and left[1].exists()  # which may be running
+    assert [path.name for path in (tmp_path / "shapes/train4").iterdir()] == ["1.0.0"]
+
+
+def test_one_killed_at_its_very_end_is_complete_and_its_lock_is_removed(tmp_path):
+    shapes.Shapes(num_examples=4).open(str(tmp_path))
+    complete = _files(tmp_path)
+    (tmp_path / "shapes/train4/1.0.0.lock").write_text("process 1 on elsewhere: python x.py")
+    assert shapes.Shapes(num_examples=4).open(str(tmp_path)).spec.splits["train"] == 4
+    assert _files(tmp_path) == complete
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_file_that_cannot_be_written_makes_one_line_and_leaves_nothing(
+    tmp_path, monkeypatch, in_memory
+):
+    if not in_memory:  # larger datasets are sorted in files
+        monkeypatch.setattr("tensorflow_datasets.core.shuffle.MAX_MEM_BUFFER_SIZE", 10_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="^shapes cannot be prepared in .*train8: ") as caught:
+            shapes.Shapes(num_examples=8).open(str(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value) and "File too large" in str(caught.value)
+    assert _files(tmp_path) == []
+    assert shapes.Shapes(num_examples=8).open(str(tmp_path)).spec.splits["train"] == 8
+
+
+@pytest.mark.parametrize("data_dir", ["file", "file/below", "/proc/data"])
+def test_a_data_dir_that_cannot_be_written_makes_one_line(tmp_path, data_dir):
+    (tmp_path / "file").write_text("")
+    path = os.path.join(tmp_path, data_dir)
+    with pytest.raises(OSError) as caught:
+        shapes.Shapes(num_examples=4).open(path)
+    assert "\n" not in str(caught.value) and path in str(caught.value)
 
 
 def test_order_on_disk_is_the_same_in_every_version(tmp_path):

@@ -1,6 +1,8 @@
 """Datasets of TFDS' catalog are found, understood and read by index."""
 
+import http.server
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -120,6 +122,66 @@ def test_classes_come_from_the_catalog(tmp_path):
         np.testing.assert_array_equal(example["label"], NUMBERS)
         assert f"f{example['image'][0, 0, 0]}.jpg" == example["name"].numpy().decode()
     assert check_dataset(dataset).problems == ()
+
+
+def test_what_a_killed_preparation_left_is_removed_by_the_next_one(tmp_path):
+    unfinished = [
+        "tiny_named/incomplete.7XK2LQ_1.0.0",
+        f"downloads/tiny_named/host_a.zip.tmp.{'0a' * 16}",
+        f"downloads/extracted/incomplete.{'0a' * 16}_ZIP.host_a.zip",
+    ]
+    for directory in (*unfinished, "tiny_unnamed/incomplete.7XK2LQ_1.0.0"):
+        (tmp_path / directory).mkdir(parents=True)
+        (tmp_path / directory / "part").write_bytes(bytes(99))
+    kept = tmp_path / "downloads/tiny_named/host_a.zip"  # complete, so that it is used again
+    kept.write_bytes(bytes(99))
+    (tmp_path / "downloads.lock").write_text("process 1 on elsewhere: x")
+    TfdsCatalog(name="tiny_named").prepare(str(tmp_path))
+    assert [path for path in unfinished if (tmp_path / path).exists()] == []
+    assert (tmp_path / "tiny_unnamed/incomplete.7XK2LQ_1.0.0/part").exists()
+    assert kept.exists() and not (tmp_path / "downloads.lock").exists()
+
+
+class _Nothing(http.server.BaseHTTPRequestHandler):
+    """A server that has no file."""
+
+    def do_GET(self):
+        self.send_error(404)
+
+    def log_message(self, *_):
+        pass
+
+
+class TinyUnreachable(_Builder):
+    """What it downloads is not there."""
+
+    FEATURES = {"image": IMAGE}
+    url: str
+
+    def _split_generators(self, dl_manager):
+        dl_manager.download(self.url)
+
+
+class TinyInNeed(_Builder):
+    """It needs a package that nobody has."""
+
+    FEATURES = {"image": IMAGE}
+
+    def _split_generators(self, dl_manager):
+        import no_such_package  # noqa: F401
+
+
+def test_what_cannot_be_downloaded_or_lacks_a_package_is_an_error_and_leaves_nothing(tmp_path):
+    with http.server.HTTPServer(("127.0.0.1", 0), _Nothing) as server:
+        threading.Thread(target=server.serve_forever).start()
+        TinyUnreachable.url = f"http://127.0.0.1:{server.server_port}/a.zip"
+        with pytest.raises(OSError, match="^tiny_unreachable cannot be prepared in .*127.0.0.1"):
+            TfdsCatalog(name="tiny_unreachable").write(str(tmp_path))
+        server.shutdown()
+    with pytest.raises(ValueError, match="^tiny_in_need needs a package .*no_such_package"):
+        TfdsCatalog(name="tiny_in_need").write(str(tmp_path))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert list(tmp_path.rglob("incomplete.*")) == list(tmp_path.rglob("*.tmp.*")) == []
 
 
 def test_unknown_classes_must_be_named(tmp_path):

@@ -1,5 +1,9 @@
 """Preparation from an official release: counts, damage, interruption, subsets."""
 
+import concurrent.futures
+import threading
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -106,18 +110,40 @@ def test_leftovers_of_a_killed_preparation_are_not_taken_for_complete(camvid):
             camvid.open("camvid")
 
     camvid.prepare("camvid", progress=overtake)
-    assert left and all(path.name.startswith("incomplete") for path in left)
+    assert {path.name.partition(".")[0] for path in left} == {"incomplete", "1"}
+    assert {path.name for path in left if path.name.startswith("1")} == {"1.0.0.lock"}
+    assert [path.name for path in camvid.data_dir.glob("camvid/segnet/*")] == ["1.0.0"]
 
 
-def test_two_may_prepare_at_once(camvid):
-    others = []
+def test_what_a_killed_preparation_left_is_removed_by_the_next_one(camvid):
+    left = camvid.data_dir / "camvid/segnet/incomplete.7XK2LQ_1.0.0"
+    left.mkdir(parents=True)
+    (left / "camvid-train.array_record-00000-of-00001").write_bytes(bytes(999))
+    (camvid.data_dir / "camvid/segnet/1.0.0.lock").write_text("process 1 on elsewhere: x")
+    camvid.prepare("camvid")
+    assert [path.name for path in camvid.data_dir.glob("camvid/segnet/*")] == ["1.0.0"]
 
-    def overtaken(what, done, total):
-        if not others:
-            others.append(None)
-            others.append(camvid.prepare("camvid"))
 
-    assert camvid.prepare("camvid", progress=overtaken).spec == others[1].spec
+def test_two_that_prepare_at_once_do_so_one_after_the_other(camvid, capfd):
+    preparing, may_end = threading.Event(), threading.Event()
+    told = []
+
+    def slow(what, done, total):
+        told.append((what, done))
+        preparing.set()
+        may_end.wait()
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        first = threads.submit(camvid.prepare, "camvid", progress=slow)
+        preparing.wait()
+        second = threads.submit(camvid.prepare, "camvid", progress=slow)
+        waits = ""
+        while "waiting until it ends" not in waits:
+            time.sleep(0.01)
+            waits += capfd.readouterr().err
+        may_end.set()
+        assert first.result().spec == second.result().spec
+    assert len(told) == len(set(told)) == 4  # three in 'train', one in 'val'
 
 
 def _zero_bytes(release):
@@ -195,6 +221,36 @@ def test_a_photo_with_an_orientation_is_stored_without_it(release):
     assert np.unique(np.asarray(Image.open(stored["label"]))) == [255]
     plain = stored["image"].getvalue()
     assert without_exif(plain) == plain
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_pixels_of_a_release_agree_with_its_labels_as_stored(camvid, orientation):
+    stripes = np.repeat(np.array([[250, 5] * 4], np.uint8), 6, axis=0)  # bright where class 1 is
+    picture = Image.fromarray(np.dstack([stripes] * 3)).resize((64, 48), Image.Resampling.NEAREST)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    label = np.kron((stripes == 250).astype(np.uint8), np.ones((8, 8), np.uint8))
+    label[0] = 2  # so that no turned label is the same
+    for name in ("train/1.png", "trainannot/1.png"):
+        (camvid.raw_dir / name).unlink()
+    # CamVid's own images are PNG files; by its content a file is a JPEG or not.
+    picture.save(camvid.raw_dir / "train/1.png", "JPEG", quality=95, exif=exif)
+    camvid.label("trainannot/1.png", label)
+    example = camvid.prepare("camvid").source("train").read(1)
+    assert example["image"].shape == (48, 64, 3)
+    bright = example["image"].numpy()[1:, :, 0] > 128
+    np.testing.assert_array_equal(bright, label[1:] == 1)
+    np.testing.assert_array_equal(example["label"], label)
+
+
+@pytest.mark.parametrize("cut", range(2, 60, 7))
+def test_removing_exif_from_a_file_cut_anywhere_ends(release, cut):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    release.image("a.jpg", exif=exif)
+    content = (release.raw_dir / "a.jpg").read_bytes()
+    assert len(without_exif(content[:cut])) <= cut
+    assert without_exif(content[:2] + b"\xff") == content[:2] + b"\xff"
 
 
 def test_a_png_with_an_orientation_is_refused(release):

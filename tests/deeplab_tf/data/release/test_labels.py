@@ -46,8 +46,16 @@ def test_labels_in_colors_are_refused(tmp_path):
 def test_unreadable_labels_are_named(tmp_path, content):
     path = tmp_path / "bad.png"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"bad\.png: not a"):
+    with pytest.raises(ValueError, match=r"bad\.png: (not a|it is empty)"):
         read_png(str(path), CLASSES)
+
+
+def test_a_label_with_an_orientation_is_not_that_of_the_release(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(np.array([[0, 1]], np.uint8)).save(tmp_path / "turned.png", exif=exif)
+    with pytest.raises(ValueError, match=r"turned\.png: the label has an EXIF orientation"):
+        read_png(str(tmp_path / "turned.png"), CLASSES)
 
 
 def test_palette_labels_must_have_the_official_colors(tmp_path):
@@ -70,5 +78,5 @@ def test_labels_in_matlab_files_are_read(tmp_path, mat_file):
     with pytest.raises(ValueError, match=r"a\.mat: the label must be a matrix of whole numbers"):
         read_mat(str(path), ("LabelMap",), CLASSES)
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"a\.mat: not a MATLAB file"):
+    with pytest.raises(ValueError, match=r"a\.mat: it is empty"):
         read_mat(str(path), ("LabelMap",), CLASSES)

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from deeplab_tf.weights.limits import zip_entries
-from deeplab_tf.weights.torch_pickle import (
+from deeplab_tf.weights.limits import check_claimed_bytes, check_names, zip_entries
+from deeplab_tf.weights.torch_files.torch_pickle import (
     MAX_PICKLE_BYTES,
     SAVE_PLAINLY,
     PickleMachine,
@@ -29,10 +29,6 @@ from deeplab_tf.weights.torch_pickle import (
     kind_of,
     short,
 )
-
-# ours: a tensor that repeats its storage (stride 0) may be larger than the file, up to this size.
-# Without a limit a few bytes could claim more than any memory.
-_MAX_REPEATED_BYTES = 1 << 20
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # code: torch/serialization.py
 _LEGACY_VERSION = 1001  # code: the same
@@ -120,18 +116,17 @@ def _size(file: BinaryIO) -> int:
 def _read_tensors(
     file: BinaryIO, tensors: Mapping[str, Tensor], extents: Mapping[str, _Extent]
 ) -> dict[str, np.ndarray]:
-    limit = max(_size(file), _MAX_REPEATED_BYTES)
+    # Tensors may share a storage, or repeat its values (stride 0). NumPy cannot have large sizes
+    # beside an empty one either.
+    claimed = sum(
+        math.prod(max(n, 1) for n in tensor.shape) * tensor.storage.type.stored.itemsize
+        for tensor in tensors.values()
+    )
+    check_claimed_bytes(claimed, _size(file), "its tensors")
     storages: dict[str, np.ndarray] = {}
     arrays = {}
     for name, tensor in tensors.items():
         storage = tensor.storage
-        # NumPy cannot have large sizes beside an empty one either.
-        nbytes = math.prod(max(n, 1) for n in tensor.shape) * storage.type.stored.itemsize
-        if nbytes > limit:
-            raise ValueError(
-                f"tensor {short(name)} must have at most {limit} bytes; got shape"
-                f" {short(tensor.shape)}. Save tensors that repeat their values with .clone()"
-            )
         if storage.key not in storages:
             storages[storage.key] = _read_storage(file, storage, extents)
         values = storages[storage.key]
@@ -202,13 +197,11 @@ def _entries(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
                 f"{short(entry.filename)} in its archive must be stored as it is, neither"
                 " compressed nor encrypted. Take the file that PyTorch wrote"
             )
-    by_name = {entry.filename: entry for entry in entries}
-    if len(by_name) != len(entries):
-        raise ValueError("the names in its archive must differ; some occur twice")
+    check_names(entry.filename for entry in entries)
     total = sum(entry.file_size for entry in entries)
     if total > _size(file):  # they overlap, and each could be as large as the file
         raise ValueError(f"the parts of its archive must fit into it; they have {total} bytes")
-    return by_name
+    return {entry.filename: entry for entry in entries}
 
 
 def _extent(file: BinaryIO, entry: zipfile.ZipInfo) -> _Extent:
