@@ -78,6 +78,7 @@ class SavedModel:
                 raise FileNotFoundError(
                     f"no {name} in {directory}; it must be a SavedModel that export.py wrote."
                 )
+        _check_kinds(directory)
         self._directory = directory
         self.spec = read_json(os.path.join(directory, _SPEC_PATH), DatasetSpec.from_tree)
         _check_sums(directory)
@@ -113,6 +114,18 @@ class SavedModel:
                 f" {label_map.min()}..{label_map.max()}."
             )
         return outputs
+
+
+def _check_kinds(directory: str) -> None:
+    """Checks that all files are files: of a pipe or a device, reading may never end.
+
+    Raises:
+      ValueError: something else has the name of a file.
+    """
+    found = (os.path.join(top, name) for top, _, names in os.walk(directory) for name in names)
+    for path in (os.path.join(directory, _GRAPH), os.path.join(directory, _SPEC_PATH), *found):
+        if not os.path.isfile(path):
+            raise ValueError(f"{path} must be a regular file. Export the model again.")
 
 
 def _check_signature(directory: str, serve: Any, num_classes: int) -> None:
@@ -174,8 +187,9 @@ def _check_sums(directory: str) -> None:
 
 def _files(directory: str) -> list[str]:
     """The files that TensorFlow reads, with / in their names."""
-    variables = sorted(os.listdir(os.path.join(directory, "variables")))
-    return [_GRAPH, *(f"variables/{name}" for name in variables)]
+    folder = os.path.join(directory, "variables")
+    variables = os.listdir(folder) if os.path.isdir(folder) else []
+    return [_GRAPH, *(f"variables/{name}" for name in sorted(variables))]
 
 
 def _sha256(path: str) -> str:

@@ -14,6 +14,10 @@ from collections.abc import Iterator
 _MOST_COMMAND = 200  # ours: characters of a command line in a message
 
 
+class NoLocksError(OSError):
+    """The file system has no locks, as some of clusters."""
+
+
 @contextlib.contextmanager
 def locked(path: str, what: str, *, wait: bool = False) -> Iterator[None]:
     """Holds the lock `path` in the `with` block.
@@ -29,7 +33,8 @@ def locked(path: str, what: str, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
       BlockingIOError: another process holds the lock, and `wait` is false; it names the process.
-      OSError: the file cannot be written, or the file system has no locks.
+      NoLocksError: the file system has no locks.
+      OSError: the file cannot be written.
     """
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     descriptor = _acquired(path, what, wait)
@@ -71,7 +76,7 @@ def _lock(path: str, descriptor: int, what: str, wait: bool) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP):
             raise
-        raise OSError(
+        raise NoLocksError(
             f"{path} cannot be locked: its file system has no flock ({error.strerror}). Use a"
             " directory on another one, or mount this one with locks."
         ) from error

@@ -18,6 +18,7 @@ from deeplab_tf.recipe.messages import shown
 
 T = TypeVar("T")
 
+_MOST_CLASSES = 2**16 - 1  # of a label with 16 bits
 _LARGEST = 2**63 - 1  # of the integers that TensorFlow holds
 
 
@@ -123,10 +124,12 @@ def check_num_classes(num_classes: Any) -> None:
     """Checks a number of classes.
 
     Raises:
-      ValueError: it is not an integer of at least 2.
+      ValueError: it is not an integer of 2 to 65535.
     """
-    if not is_of(num_classes, int) or num_classes < 2:
-        raise ValueError(f"num_classes must be an integer of at least 2; got {shown(num_classes)}.")
+    if not is_of(num_classes, int) or not 2 <= num_classes <= _MOST_CLASSES:
+        raise ValueError(
+            f"num_classes must be an integer of 2 to {_MOST_CLASSES}; got {shown(num_classes)}."
+        )
 
 
 _NAMES = {int: "an integer", float: "a number", str: "text", bool: "true or false"}

@@ -203,6 +203,8 @@ def _unknown(path: str) -> Exception:
         return FileNotFoundError(
             f"there is no file {path}, and no checkpoint of that name (no {path}.index).{hint}"
         )
+    if not os.path.isfile(path):
+        return ValueError(f"{path} must be a regular file; it is a pipe, socket or device. {known}")
     head = _head(path)
     for position, magic, what in _OTHERS:
         if head[position:].startswith(magic):

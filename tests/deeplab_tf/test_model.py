@@ -358,7 +358,7 @@ def test_unknown_backbone_gets_a_suggestion():
 
 
 def test_one_class_is_refused():
-    with pytest.raises(ValueError, match="num_classes must be an integer of at least 2; got 1"):
+    with pytest.raises(ValueError, match="num_classes must be an integer of 2 to 65535; got 1"):
         _tiny().build(1)
 
 

@@ -159,6 +159,8 @@ _FINETUNE = {
     "dataset.val_labels_dir": None,
     "dataset.val_list": None,
     "dataset.val_fraction": 0.2,
+    "dataset.colors_file": None,
+    "dataset.label_suffix": "",
     "dataset.class_names_file": None,
     "dataset.ignore_label": 255,
     "augment.random_crop.size": 321,

@@ -228,5 +228,5 @@ def test_bad_options_are_refused_before_anything_is_built(options, message):
 
 
 def test_one_class_is_refused(tiny):
-    with pytest.raises(ValueError, match="num_classes must be an integer of at least 2; got 1"):
+    with pytest.raises(ValueError, match="num_classes must be an integer of 2 to 65535; got 1"):
         tiny().build(1)

@@ -83,17 +83,19 @@ class ReleaseFiles:
         """
         extracted = os.path.join(self.raw_dir, "extracted", archive.file)
         found = _folder(self.raw_dir, archive) or _folder(extracted, archive)
-        path = os.path.join(self.raw_dir, archive.file)
-        if found is None and os.path.isfile(path):
-            with locked(f"{extracted}.lock", f"the archive {path}", wait=True):
+        path, lock = os.path.join(self.raw_dir, archive.file), f"{extracted}.lock"
+        packed = found is None and os.path.isfile(path)
+        # A process may have been killed after the extraction, and have left the lock alone.
+        if packed or os.access(lock, os.W_OK):
+            with locked(lock, f"the archive {path}", wait=True):
                 # Another process may have extracted it while this one waited.
-                found = _folder(extracted, archive)
-                if found is None and not os.path.isdir(extracted):
+                found = found or _folder(extracted, archive)
+                if packed and found is None and not os.path.isdir(extracted):
                     extract(path, extracted, self._progress)
                     found = _folder(extracted, archive)
                     if found is None:  # make room for the right archive
                         shutil.rmtree(extracted)
-            if found is None:
+            if packed and found is None:
                 raise ValueError(
                     f"{path} must contain {os.path.join(archive.base, archive.holds)}, and does"
                     f" not; is it the official archive? See {archive.source}. If you replaced it,"

@@ -76,7 +76,7 @@ class ReleasedDataset:
         for part in self.parts:
             builder = self._builder(part, data_dir)
             if os.path.isdir(builder.data_dir):
-                _check_complete(builder, allow_subset)
+                _check_complete(builder.write(), allow_subset)
                 continue
             missing = part.missing(files)
             if not missing:

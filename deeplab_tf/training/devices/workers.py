@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from deeplab_tf.recipe.json_files import parse
+
 _START_LIMIT = 600.0  # ours: seconds to wait for the other workers, which a queue may start later
 _QUIET = 5.0  # ours: seconds before a worker says whom it waits for
 _POLL = 0.5  # ours: seconds between two looks, and for a caller to say who it is
@@ -64,11 +66,11 @@ def read_cluster() -> Cluster | None:
     if not text:
         return None
     try:
-        config = json.loads(text)
-    except json.JSONDecodeError as error:
+        config = parse(text)
+    except ValueError as error:
         raise ValueError(f"TF_CONFIG must be JSON like {_EXAMPLE}; got {text!r}.") from error
-    cluster = config.get("cluster") if isinstance(config, dict) else config
-    if isinstance(config, dict) and not cluster:
+    cluster = config.get("cluster")
+    if not cluster:
         return None
     if not isinstance(cluster, dict):
         raise ValueError(f"TF_CONFIG must be like {_EXAMPLE}; got {text!r}.")

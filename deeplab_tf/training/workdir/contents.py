@@ -179,7 +179,8 @@ def _read(workdir: str, name: str, convert: Callable[[dict[str, Any]], T]) -> T:
     path = os.path.join(workdir, name)
     if os.path.isfile(workdir):
         raise FileNotFoundError(
-            f"{workdir} is a file, not a workdir; from_checkpoint opens files of weights."
+            f"{workdir} is a file, not a workdir; scripts/convert_weights.py makes a workdir of a"
+            " file of weights."
         )
     if not os.path.exists(path):
         raise FileNotFoundError(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 
 from deeplab_tf.recipe.files import remove_leftovers
-from deeplab_tf.recipe.lock import locked
+from deeplab_tf.recipe.lock import NoLocksError, locked
 from deeplab_tf.training.workdir.checkpoints import remove_incomplete
 
 
@@ -17,6 +18,7 @@ def held(workdir: str) -> Iterator[None]:
 
     Directories that were made and stay empty are removed at the end, so that a command that is
     refused leaves nothing behind. Evaluation, prediction and export only read, and need no lock.
+    Where the file system has no locks, a warning is printed and nothing is locked.
 
     Raises:
       BlockingIOError: another process trains in it; the message names the process.
@@ -30,6 +32,8 @@ def held(workdir: str) -> Iterator[None]:
             stack.enter_context(lock)
         except BlockingIOError:
             raise
+        except NoLocksError as error:
+            print(f"warning: {error} Until then, let no second training use it.", file=sys.stderr)
         except OSError as error:
             raise OSError(
                 f"the workdir {workdir} cannot be written: {error}; choose one that can."

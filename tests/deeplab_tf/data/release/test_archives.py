@@ -117,6 +117,14 @@ def test_leftovers_of_a_killed_extraction_are_not_taken_for_complete(tmp_path):
     assert not left.exists()
 
 
+def test_the_lock_of_a_process_killed_after_the_extraction_is_removed(tmp_path):
+    _tar(tmp_path / "set.tar", {"top/set/lists/a.txt": b"a"})
+    folder = ReleaseFiles(str(tmp_path)).folder(ARCHIVE)
+    (tmp_path / "extracted/set.tar.lock").write_text("process 1 on elsewhere: x")
+    assert ReleaseFiles(str(tmp_path)).folder(ARCHIVE) == folder
+    assert [path.name for path in (tmp_path / "extracted").iterdir()] == ["set.tar"]
+
+
 def test_an_archive_of_something_else_is_an_error(tmp_path):
     _tar(tmp_path / "set.tar", {"readme": b"a"})
     with pytest.raises(ValueError, match=r"must contain top/set/lists, .*example\.org"):

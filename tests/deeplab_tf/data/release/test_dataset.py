@@ -124,6 +124,14 @@ def test_what_a_killed_preparation_left_is_removed_by_the_next_one(camvid):
     assert [path.name for path in camvid.data_dir.glob("camvid/segnet/*")] == ["1.0.0"]
 
 
+def test_the_lock_of_one_killed_at_its_very_end_is_removed_by_the_next_one(camvid):
+    camvid.prepare("camvid")
+    complete = camvid.prepared()
+    (camvid.data_dir / "camvid/segnet/1.0.0.lock").write_text("process 1 on elsewhere: x")
+    camvid.prepare("camvid")
+    assert camvid.prepared() == complete
+
+
 def test_two_that_prepare_at_once_do_so_one_after_the_other(camvid, capfd):
     preparing, may_end = threading.Event(), threading.Event()
     told = []
