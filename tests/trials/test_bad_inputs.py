@@ -1,90 +1,30 @@
 """What is wrong with a command, or with what it reads, is one line: no traceback, nothing written.
 
 A row says which script, with which flags, what is damaged before it starts, and what the error must
-say. `{run}` in flags is a trained workdir, `{data}` the prepared dataset, `{new}` a path where
-nothing is. New categories are more rows.
+say. Rows on photos and labels are in test_bad_pictures.py, on weights and SavedModels in
+test_bad_weights.py and test_bad_saved_models.py. New categories are more rows.
 """
 
 import collections
-import dataclasses
 import json
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
-
-# Rows of test_bad_inputs_*.py are of the same form.
-MOST_BYTES = 2**30  # ours: what a command that fails may hold; TensorFlow's imports take a quarter
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One bad input.
-
-    Attributes:
-      category: what is bad: arguments, files, JSON, checkpoints or environment.
-      script: name, without .py.
-      flags: of the command, separated by spaces.
-      says: the error contains it. A flag that is wrong is named in full.
-      damage: is called with the workdir `{run}` first.
-      environment: variables of the command.
-    """
-
-    category: str
-    script: str
-    flags: str
-    says: str
-    damage: Callable[[pathlib.Path], object] | None = None
-    environment: tuple[tuple[str, str], ...] = ()
-
-
-def changed(name: str, change: Callable[[dict], object]) -> Callable[[pathlib.Path], None]:
-    """A damage: the JSON file's object after `change`."""
-
-    def damage(run: pathlib.Path) -> None:
-        tree = json.loads((run / name).read_text())
-        change(tree)
-        (run / name).write_text(json.dumps(tree, indent=2) + "\n")
-
-    return damage
-
-
-def content(name: str, data: bytes | str) -> Callable[[pathlib.Path], None]:
-    """A damage: the file has this content."""
-    data = data if isinstance(data, bytes) else data.encode()
-    return lambda run: (run / name).write_bytes(data)
-
-
-def without(*names: str) -> Callable[[pathlib.Path], None]:
-    """A damage: files or directories are gone."""
-
-    def damage(run: pathlib.Path) -> None:
-        for name in names:
-            if (run / name).is_dir():
-                shutil.rmtree(run / name)
-            else:
-                (run / name).unlink()
-
-    return damage
-
-
-def replaced(name: str, make: Callable[[pathlib.Path], object]) -> Callable[[pathlib.Path], None]:
-    """A damage: something else is in the place of a file."""
-
-    def damage(run: pathlib.Path) -> None:
-        without(name)(run)
-        make(run / name)
-
-    return damage
-
-
-def bytes_changed(name: str, change: Callable[[bytes], bytes]) -> Callable[[pathlib.Path], None]:
-    """A damage: the file's bytes after `change`."""
-    return lambda run: (run / name).write_bytes(change((run / name).read_bytes()))
+from trials.bad_inputs import (
+    Case,
+    bytes_changed,
+    changed,
+    check,
+    content,
+    error_of,
+    filled,
+    replaced,
+    without,
+)
 
 
 def set_to(*path: str, value: object) -> Callable[[dict], None]:
@@ -558,7 +498,7 @@ CHECKPOINTS = [
     *(
         Case("checkpoints", "evaluate", EVALUATE, says, damage)
         for says, damage in [
-            ("the best weights are missing", without("best/ckpt-1.index")),
+            ("the best weights, of step 1, are missing", without("best/ckpt-1.index")),
             ("best", changed("best/best.json", set_to("step", value=7))),
             (_DAMAGED, without(_BEST_DATA)),
             (_DAMAGED, content("best/ckpt-1.index", b"junk")),
@@ -626,52 +566,12 @@ ENVIRONMENT = [
 CASES = [*ARGUMENTS, *FILES, *JSON, *CHECKPOINTS, *ENVIRONMENT]
 
 
-def contents(place: pathlib.Path) -> dict[str, bytes | None]:
-    """All that is in a directory: path -> content; None for what is no file."""
-    return {
-        str(path.relative_to(place)): path.read_bytes() if path.is_file() else None
-        for path in place.rglob("*")
-    }
-
-
-def filled(flags: str, run: pathlib.Path, data: pathlib.Path, recipe: list[str]) -> list[str]:
-    """The flags of a row, with its places."""
-    places = {"run": run, "data": data, "new": run.parent / "new", "recipe": " ".join(recipe)}
-    return flags.format(**places).split()
-
-
-def error_of(stderr: str) -> str:
-    """The error in a script's output: from its only line "error: ..." on."""
-    assert "Traceback" not in stderr, stderr
-    lines = stderr.splitlines()
-    starts = [i for i, line in enumerate(lines) if line.startswith("error: ")]
-    assert len(starts) == 1, stderr
-    return "\n".join(lines[starts[0] :])
-
-
 @pytest.mark.slow  # most take about a second, which is TensorFlow's and the network's
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.category}-{case.script}")
 def test_a_bad_input_is_one_line_and_changes_nothing(
     scripts, run_copy, data_dir, recipe_flags, case
 ):
-    if case.damage is not None:
-        case.damage(run_copy)
-    before = contents(run_copy.parent)
-    flags = filled(case.flags, run_copy, data_dir, recipe_flags)
-    done = scripts.run(case.script, *flags, **dict(case.environment))
-    assert done.code is not None, f"it hangs: {done.stderr[-2000:]}"
-    assert done.code == 1, done.stdout[-2000:] + done.stderr[-2000:]
-    message = error_of(done.stderr)
-    assert case.says in message
-    assert len(message.splitlines()) <= 30
-    assert done.peak_bytes < MOST_BYTES
-    after = contents(run_copy.parent)
-    changes = {path for path in before | after if before.get(path, 0) != after.get(path, 0)}
-    assert not changes - {
-        "run/lock",
-        "new",
-        "new/lock",
-    }  # a workdir's lock stays, and holds nothing
+    check(case, scripts, run_copy, data_dir, recipe_flags)
 
 
 def test_no_row_is_there_twice():
