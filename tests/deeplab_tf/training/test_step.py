@@ -74,6 +74,7 @@ def weights():
     return {name: w.numpy() for name, w in weights_by_name(_MODEL.build(3)).items()}
 
 
+@pytest.mark.slow  # two networks of three steps; test_division.py has smaller ones
 def test_two_replicas_with_sync_bn_equal_one_large_batch(batch, weights):
     options = SGD(weight_decay=1e-2, lr_multipliers=(("backbone_", 0.5),))
     one = _three_steps(("CPU:0",), batch, weights, options)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import keras
 import numpy as np
@@ -158,16 +159,23 @@ def test_a_worker_says_whom_it_waits_for(monkeypatch):
 
 def test_callers_that_are_no_workers_are_ignored():
     ports = _free_ports(2)
+    met = threading.Event()
+
+    def chief():
+        try:
+            _call(ports, 0, {})()
+        finally:
+            met.set()
 
     def stranger():
-        with contextlib.suppress(OSError):
-            while True:  # until the chief is there, and again until it has left
-                with contextlib.suppress(ConnectionRefusedError):
-                    with socket.create_connection(("127.0.0.1", ports[0])) as connection:
-                        connection.sendall(b'GET / HTTP/1.1\r\n[]\n{"rank": "x"}\n')
-                        return
+        while not met.is_set():
+            with contextlib.suppress(OSError):  # the chief is not there yet, or has just left
+                with socket.create_connection(("127.0.0.1", ports[0])) as connection:
+                    connection.sendall(b'GET / HTTP/1.1\r\n[]\n{"rank": "x"}\n')
+                    return
+            time.sleep(0.001)
 
-    assert _meeting([_call(ports, 0, {}), stranger, _call(ports, 1, {})]) == [None] * 3
+    assert _meeting([chief, stranger, _call(ports, 1, {})]) == [None] * 3
 
 
 def test_taken_port_is_an_error_of_the_system():
