@@ -141,7 +141,7 @@ def check_dataset(
         warnings=(*_unseen(spec, sums.pixels), *guesses.warnings, *sums.about_orientation()),
         num_examples={split: len(source) for split, source in chosen.items()},
         pixels=sums.pixels,
-        smallest=tuple(map(int, sums.smallest)) if sums.labels.labels else (0, 0),
+        smallest=tuple(map(int, np.minimum(sums.smallest, sums.largest))),
         largest=tuple(map(int, sums.largest)),
     )
 
