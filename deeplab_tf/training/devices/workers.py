@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from deeplab_tf.recipe.json_files import parse
+from deeplab_tf.recipe.messages import shown
 
 _START_LIMIT = 600.0  # ours: seconds to wait for the other workers, which a queue may start later
 _QUIET = 5.0  # ours: seconds before a worker says whom it waits for
@@ -68,7 +69,7 @@ def read_cluster() -> Cluster | None:
     try:
         config = parse(text)
     except ValueError as error:
-        raise ValueError(f"TF_CONFIG must be JSON like {_EXAMPLE}; got {text!r}.") from error
+        raise ValueError(f"TF_CONFIG must be JSON like {_EXAMPLE}; got {shown(text)}.") from error
     cluster = config.get("cluster")
     if not cluster:
         return None

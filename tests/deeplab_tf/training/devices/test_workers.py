@@ -73,7 +73,8 @@ _TASK = '"task": {"type": "worker", "index": 0}'
     ("text", "message"),
     [
         ("{", "^TF_CONFIG must be JSON like .*; got '{'"),
-        ("[1]", r"^TF_CONFIG must be like .*; got '\[1\]'"),
+        ("[1]", r"^TF_CONFIG must be JSON like .*; got '\[1\]'"),
+        ("[" * 10**5, "^TF_CONFIG must be JSON like .{,250}$"),
         ('{"cluster": 3}', "^TF_CONFIG must be like "),
         (f'{{"cluster": {{"worker": ["a:1"], "ps": ["b:1"]}}, {_TASK}}}', "; got 'ps'"),
         (f'{{"cluster": {{"worker": "a:1"}}, {_TASK}}}', "list of addresses .*; got 'a:1'"),
