@@ -1,6 +1,7 @@
 import os
 import pathlib
 
+import keras
 import pytest
 import tensorflow as tf
 
@@ -31,6 +32,16 @@ def pytest_collection_modifyitems(config, items):
         for marker, reason in skips.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module")
+def forget_networks():
+    """For tests that build networks in `StatelessScope(initialize_variables=False)`.
+
+    Keras would initialize their weights later, in whichever test builds the next network.
+    """
+    yield
+    keras.utils.clear_session()
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from deeplab_tf.recipe.options import Options, lookup
+from deeplab_tf.recipe.options import Options, check_num_classes, lookup
 from deeplab_tf.weights.fit import FitReport, check_fit, fit_weights, weights_by_name
 from deeplab_tf.weights.formats import FORMATS, check_floats, find_format, read_arrays
 from deeplab_tf.weights.naming import Naming, Recognized, find_naming
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from deeplab_tf.recipe.parts import ModelConfig
 
 _USUAL_CLASSES = 255  # ours: those that labels of 8 bits can name
+
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,8 @@ class Pretrained:
                 f"{self.path} holds a backbone alone. Give num_classes, for a head that is randomly"
                 " initialized."
             )
+        if self.num_classes is not None:
+            _named(self.path, lambda: check_num_classes(self.num_classes))
         build = {"input_shape": (None, None, input_channels), "auxiliary": auxiliary}
         self._check_size(lambda: self.config.build(classes, **build))
         # With the file's own classes first: a file with a fault in it is refused.
@@ -251,7 +256,7 @@ def load_weights(
     return _named(path, lambda: fit_weights(model, arrays, partial=partial))
 
 
-def _named(path: str, fit: Callable[[], FitReport]) -> FitReport:
+def _named(path: str, fit: Callable[[], T]) -> T:
     """The result of `fit`, whose errors get the file's name."""
     try:
         return fit()

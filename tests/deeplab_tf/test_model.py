@@ -16,6 +16,8 @@ from deeplab_tf.model import DeepLabV3Plus, DeepLabV3PlusConfig
 from deeplab_tf.weights import fit_weights, weights_by_name
 from deeplab_tf.weights.deeplab_tf1 import NAMING
 
+pytestmark = pytest.mark.usefixtures("forget_networks")
+
 
 def _image(height: int, width: int) -> np.ndarray:
     values = np.arange(height * width * 3, dtype=np.float32)

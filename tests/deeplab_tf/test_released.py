@@ -7,6 +7,8 @@ from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.layers.multiply_adds import multiply_adds
 from deeplab_tf.released import RELEASED
 
+pytestmark = pytest.mark.usefixtures("forget_networks")
+
 
 @pytest.mark.parametrize("name", sorted(n for n, r in RELEASED.items() if r.scores))
 def test_networks_cost_what_the_model_zoo_says(name):

@@ -2,8 +2,11 @@
 
 import keras
 import numpy as np
+import pytest
 
 from deeplab_tf.backbones import build_backbone
+
+pytestmark = pytest.mark.usefixtures("forget_networks")
 
 
 def _model(name, output_stride=32, output="conv5"):

@@ -135,7 +135,7 @@ AROUND = {
         "weights do not fit: ",
     ),
     "many classes": (
-        lambda a: {**a, "logits/semantic/weights": np.ones((1, 1, 1, 4 << 20), np.float32)},
+        lambda a: {**a, "logits/semantic/weights": np.ones((1, 1, 1, 60_000), np.float32)},
         r"weights do not fit: .* of another shape \(logits",
     ),
 }  # fmt: skip
