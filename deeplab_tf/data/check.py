@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -17,13 +16,13 @@ from deeplab_tf.data.labels.diagnosis import diagnose
 from deeplab_tf.data.labels.facts import Gathered, LabelFacts, label_facts
 from deeplab_tf.data.labels.faults import Faults
 from deeplab_tf.data.labels.files import GatheredFiles, LabelFile, check_picture_file, look_at
+from deeplab_tf.data.labels.threads import map_in_threads
 from deeplab_tf.data.pipeline import first_line
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource, OpenDataset
 from deeplab_tf.recipe.messages import shortened
 
 _MOST_LINES = 50  # ours: faults listed before the number of all others
 _MOST_VALUES = 10  # ours: of one label, likewise
-_AT_ONCE = 1024  # ours: examples handed to the threads, so that waiting ones fill no memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,15 +113,12 @@ def check_dataset(
     total = sum(map(len, chosen.values()))
     sums = _Sums(spec, chosen)
     done = 0
-    with ThreadPoolExecutor() as threads:
-        for split, source in chosen.items():
-            for start in range(0, len(source), _AT_ONCE):
-                indices = range(start, min(start + _AT_ONCE, len(source)))
-                for found in threads.map(_examiner(source, spec), indices):
-                    sums.add(split, found)
-                    done += 1
-                    if progress is not None:
-                        progress(done, total)
+    for split, source in chosen.items():
+        for found in map_in_threads(_examiner(source, spec), range(len(source))):
+            sums.add(split, found)
+            done += 1
+            if progress is not None:
+                progress(done, total)
     guesses = diagnose(
         sums.labels, sums.files, ignore_label=spec.ignore_label, num_classes=spec.num_classes
     )

@@ -131,8 +131,8 @@ def preparation(
       dataset: its name, for messages.
       lock: path of the lock file.
       directory: where to look for what is left.
-      unfinished: patterns of TFDS' temporary directories, relative to `directory`. Whoever writes
-        what they match holds the lock.
+      unfinished: patterns of TFDS' temporary directories, relative to `directory`. A process
+        that writes there holds the lock.
 
     Raises:
       OSError: files cannot be read or written, e.g. the disk is full.

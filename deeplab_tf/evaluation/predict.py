@@ -114,8 +114,10 @@ def check_network_size(
             f"the network must see at most {LARGEST_SIDE} pixels in height and width; got"
             f" {size[0]}x{size[1]}. {remedy}"
         )
+    if network is None or size[0] * size[1] < _SURE_TO_FIT:
+        return
     memory = machine_memory()
-    if network is None or memory is None or size[0] * size[1] < _SURE_TO_FIT:
+    if memory is None:
         return
     from deeplab_tf.layers.memory import forward_bytes
 

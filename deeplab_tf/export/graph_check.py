@@ -41,7 +41,7 @@ def check_saved_model(directory: str, *, allow_any_op: bool = False) -> None:
         raise ValueError(
             f"{directory} has operations that may do more than predict:"
             f" {shortened(foreign, most=12)}. It was not loaded. --allow_any_op runs them, if you"
-            " trust whoever made it."
+            " trust its source."
         )
 
 

@@ -96,9 +96,15 @@ def read_lines(path: str) -> list[str]:
       OSError: there is no such file.
       ValueError: it is no text in UTF-8.
     """
+    return [line for _, line in numbered_lines(path)]
+
+
+def numbered_lines(path: str) -> list[tuple[int, str]]:
+    """Number, from 1, and text of each line that is not blank; see `read_lines`."""
     try:
         with open(path, encoding="utf-8-sig") as file:  # editors may begin it with a mark
-            return [line.strip() for line in file if line.strip()]
+            lines = enumerate(map(str.strip, file), start=1)
+            return [(number, line) for number, line in lines if line]
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} must be a text file in UTF-8; save it as such ({error})."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -107,7 +106,7 @@ def train(
             run.checkpointer.best()  # refuses a damaged record now rather than after an evaluation
             if check_data and not has_checkpoints(workdir):  # long, so all else comes first
                 _check_data(run)
-            if resume_from is not None and os.path.exists(workdir):
+            if resume_from is not None:
                 recovery.go_back(workdir, resume_from, recipe, run.checkpointer)
             save_spec(workdir, run.spec)  # first: it refuses other classes
             save_recipe(workdir, recipe)
@@ -201,7 +200,7 @@ def _train_from(
             if logging and run.chief:
                 reports.training(step, _to_log(results, learning_rate))
             if unproven is not None and in_a_row == 0:
-                _prove(run, unproven, float(results["loss"]), reports.first_loss)
+                _prove(run, reports, unproven, float(results["loss"]))
                 unproven = None
             if evaluating and not stopping:
                 stopping, patience_is_over = score(step, good=in_a_row == 0)
@@ -248,10 +247,11 @@ def _save(run: Run, reports: Reports, step: int, finished: bool, loss: float) ->
         reports.curve()
 
 
-def _prove(run: Run, step: int, next_loss: float, first_loss: float | None) -> None:
+def _prove(run: Run, reports: Reports, step: int, next_loss: float) -> None:
     """Notes whether the state of `step` is worth returning to, by the loss of the next step."""
     if not run.chief:
         return
+    first_loss = reports.first_loss  # the chief's alone
     if not recovery.is_diverging(next_loss, first_loss):
         run.checkpointer.prove(step)
         return

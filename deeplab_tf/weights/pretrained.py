@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _USUAL_CLASSES = 255  # ours: those that labels of 8 bits can name
 
-
 T = TypeVar("T")
 
 

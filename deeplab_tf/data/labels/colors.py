@@ -11,6 +11,7 @@ from PIL import Image
 
 from deeplab_tf.data.labels.facts import label_facts
 from deeplab_tf.recipe.dataset_spec import Color, bit_palette
+from deeplab_tf.recipe.files import numbered_lines
 from deeplab_tf.recipe.messages import shortened
 
 _LINE = re.compile(r"(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+(\S.*)", re.ASCII)
@@ -79,7 +80,7 @@ def read_colors_file(path: str, ignore_label: int) -> ColorClasses:
     names: dict[str, Color] = {}
     first_line: dict[Color, int] = {}
     named: list[tuple[Color, str]] = []
-    for number, line in _numbered_lines(path):
+    for number, line in numbered_lines(path):
         match = _LINE.fullmatch(line)
         color = tuple(map(int, match.groups()[:3])) if match else ()
         if not match or max(color) > 255:
@@ -152,15 +153,3 @@ def _palette(colors: tuple[Color, ...]) -> tuple[Color, ...]:
     # Gray levels such as 0, 1, 2 are numbers rather than colors to draw with.
     gray = all(len(set(color)) == 1 for color in colors)
     return bit_palette(len(colors)) if gray else colors
-
-
-def _numbered_lines(path: str) -> list[tuple[int, str]]:
-    """Number and text of each line that is not blank."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:  # editors may begin it with a mark
-            lines = enumerate(map(str.strip, file), start=1)
-            return [(number, line) for number, line in lines if line]
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} must be a text file in UTF-8; save it as such ({error})."
-        ) from error

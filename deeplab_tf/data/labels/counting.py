@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from deeplab_tf.data.decoding import label_from_bytes
 from deeplab_tf.data.labels.diagnosis import MOST_COUNTED, diagnose, has_gaps
 from deeplab_tf.data.labels.facts import Gathered, LabelFacts, label_facts
 from deeplab_tf.data.labels.faults import Faults
 from deeplab_tf.data.labels.files import GatheredFiles, LabelFile, check_picture_file, look_at
+from deeplab_tf.data.labels.threads import map_in_threads
 from deeplab_tf.recipe.messages import shortened
 
-_AT_ONCE = 1024  # ours: labels handed to the threads, so that waiting ones fill no memory
 _NEXT_LINE = "\n  "
 
 
@@ -28,17 +27,14 @@ def counted_classes(labels: Sequence[str], ignore_label: int) -> tuple[str, ...]
         has a guess at what they are.
     """
     faults, gathered, files = Faults(), Gathered(), GatheredFiles()
-    with ThreadPoolExecutor() as threads:
-        for start in range(0, len(labels), _AT_ONCE):
-            paths = labels[start : start + _AT_ONCE]
-            for path, found in zip(paths, threads.map(_read, paths), strict=True):
-                facts, file, fault = found
-                if facts is not None:
-                    gathered.add(path, facts)
-                if file is not None:
-                    files.add(path, file, None)
-                if fault is not None:
-                    faults.add("", path, fault)
+    for path, found in zip(labels, map_in_threads(_read, labels), strict=True):
+        facts, file, fault = found
+        if facts is not None:
+            gathered.add(path, facts)
+        if file is not None:
+            files.add(path, file, None)
+        if fault is not None:
+            faults.add("", path, fault)
     guesses = diagnose(gathered, files, ignore_label=ignore_label)
     hints = "".join(f"\n  hint: {hint}" for hint in (*guesses.faults, *guesses.hints))
     if faults.number():

@@ -48,8 +48,8 @@ def diagnose(
         index, color, path, other, other_path = files.disagreement
         found.warnings.append(
             f"palettes disagree: value {index} is {_triple(color)} in {path} and {_triple(other)}"
-            f" in {other_path}. Where a program numbered the colors of each label anew, name them"
-            f" {_COLORS_FILE}"
+            f" in {other_path}. If a program numbered the colors of each label separately, name"
+            f" them {_COLORS_FILE}"
         )
     if gathered.labels:
         _about_values(found, gathered, ignore_label, num_classes)

@@ -84,7 +84,6 @@ class GatheredFiles:
         self.many_colors = self.masks_in_alpha = 0  # labels
         self._runs = self._pixels = 0  # of those with many colors
         self.disagreement: tuple[int, Color, str, Color, str] | None = None
-        self.palettes = 0  # labels with a palette
         self._palette: dict[int, tuple[Color, str]] = {}
 
     def add(self, path: str, file: LabelFile, values: np.ndarray | None) -> None:
@@ -97,7 +96,6 @@ class GatheredFiles:
         elif file.colors is not None:
             self._add_colors(path, file.colors)
         elif file.palette and values is not None:
-            self.palettes += 1
             for index in values.tolist():
                 if index < len(file.palette):
                     color = file.palette[index]

@@ -48,7 +48,8 @@ def check_memory(
         return
     total, free = memory
     needs = _Needs(recipe, network, strategy)
-    needed, more = needs.held() + needs.more(), needs.more()
+    more = needs.more()
+    needed = needs.held() + more
     if needed <= total and more <= free:
         return
     what = needs.what()

@@ -276,11 +276,11 @@ class Checkpointer:
         except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
             # A read that fails returns no status: TensorFlow would still warn, at the latest when
             # the process ends.
-            tf.get_logger().addFilter(_is_of_no_unused_value)
+            tf.get_logger().addFilter(_is_not_about_unused_values)
             raise _unreadable(path, error) from error
 
 
-def _is_of_no_unused_value(record: logging.LogRecord) -> bool:
+def _is_not_about_unused_values(record: logging.LogRecord) -> bool:
     # cited: TensorFlow 2.21, python/checkpoint/checkpoint.py, of a restore that is deleted
     return not record.getMessage().startswith(
         (

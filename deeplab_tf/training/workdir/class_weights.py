@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
+from deeplab_tf.data.labels.threads import map_in_threads
 from deeplab_tf.data.pipeline import first_line
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource
 from deeplab_tf.recipe.files import write_text
@@ -99,17 +99,15 @@ def class_frequencies(
     """
     count = _counter(source, num_classes, ignore_label)
     pixels, pixels_of_images = np.zeros((2, num_classes), np.int64)
-    with ThreadPoolExecutor() as threads:
-        found = threads.map(count, range(len(source)))
-        for done, (problem, counts) in enumerate(found, start=1):
-            if problem and on_bad_example == "fail":
-                threads.shutdown(wait=False, cancel_futures=True)
-                raise ValueError(f"class weights need all labels of the training split: {problem}")
-            if not problem:
-                pixels += counts
-                pixels_of_images += (counts > 0) * counts.sum()
-            if progress is not None:
-                progress(done, len(source))
+    found = map_in_threads(count, range(len(source)))
+    for done, (problem, counts) in enumerate(found, start=1):
+        if problem and on_bad_example == "fail":
+            raise ValueError(f"class weights need all labels of the training split: {problem}")
+        if not problem:
+            pixels += counts
+            pixels_of_images += (counts > 0) * counts.sum()
+        if progress is not None:
+            progress(done, len(source))
     return pixels / np.maximum(pixels_of_images, 1)
 
 

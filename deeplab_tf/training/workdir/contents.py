@@ -95,14 +95,15 @@ def _left_by_run(workdir: str) -> list[str]:
 def keep_recipe_until(workdir: str, step: int) -> None:
     """Keeps recipe.json as recipe-until-<step>.json, for a run that continues with another one.
 
-    The recipe that trained the steps up to there stays, if the run goes back to a step again.
+    The recipe that trained the steps up to there stays, if the run goes back to a step again. A
+    workdir without a run has none to keep.
 
     Raises:
       OSError: the workdir cannot be written.
     """
-    path = _recipe_until(workdir, step)
-    if not os.path.exists(path):
-        with open(os.path.join(workdir, "recipe.json"), encoding="utf-8") as file:
+    current, path = os.path.join(workdir, "recipe.json"), _recipe_until(workdir, step)
+    if os.path.exists(current) and not os.path.exists(path):
+        with open(current, encoding="utf-8") as file:
             write_text(path, file.read())
 
 

@@ -106,6 +106,12 @@ def test_going_back_to_the_start_trains_again(photos, recipe_of, pointwise, tmp_
         assert (tmp_path / "run" / name).read_bytes() == fresh
 
 
+def test_going_back_to_the_start_of_nothing_trains(photos, recipe_of, pointwise, tmp_path):
+    _train(recipe_of(photos, steps=2, model=pointwise), tmp_path / "run", resume_from=0)
+    assert _kept(tmp_path / "run") == ([2], [])
+    assert not (tmp_path / "run" / "recipe-until-0.json").exists()
+
+
 def test_what_does_not_fit_the_state_cannot_change_on_the_way(
     photos, recipe_of, pointwise, model_config, tmp_path
 ):

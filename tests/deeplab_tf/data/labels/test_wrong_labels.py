@@ -40,7 +40,7 @@ def smoothed(values) -> Image.Image:
 
 
 def with_palette(values, seed: int) -> Image.Image:
-    """The same colors as always, numbered anew."""
+    """The same colors as always, numbered separately."""
     order = np.random.default_rng(seed).permutation(len(COLORS))
     picture = Image.fromarray(np.argsort(order).astype(np.uint8)[values])
     picture.putpalette(COLORS[order].tobytes())
@@ -204,7 +204,7 @@ KINDS = {
     "mask in alpha": Kind(
         lambda v, i: with_alpha(v), rf"{NUMBER} labels have one color and a varying alpha"
     ),
-    "palettes numbered anew": Kind(
+    "palettes numbered separately": Kind(
         with_palette,
         r"palettes disagree: value \d+ is \d+ \d+ \d+ in .*colors_file",
         fatal=False,
@@ -397,8 +397,8 @@ def test_the_remedy_of_colors_and_masks_works(tmp_path, drawn, name):
     assert len(np.unique(shown)) == len(lines)
 
 
-def test_labels_with_palettes_numbered_anew_are_mended_by_their_colors(tmp_path, drawn):
-    folder = write(tmp_path, drawn, KINDS["palettes numbered anew"])
+def test_labels_with_palettes_numbered_separately_are_mended_by_their_colors(tmp_path, drawn):
+    folder = write(tmp_path, drawn, KINDS["palettes numbered separately"])
     lines = [f"{r} {g} {b} {name}" for name, (r, g, b) in CLASSES.items()]
     (tmp_path / "colors.txt").write_text("\n".join([*lines, "0 0 0 void"]))
     remedied = folder.replace(
