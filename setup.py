@@ -42,7 +42,8 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.20"],  # NVIDIA's libraries, for training on GPUs
-        "backends": ["jax", "torch"],  # to compare the networks on Keras' other backends
+        # to compare the networks on Keras' other backends and on ONNX Runtime
+        "backends": ["jax", "onnx", "onnxruntime", "tf2onnx", "torch"],
         "tensorboard": ["tensorboard"],
         "test": ["pytest", "tensorboard"],  # the tests read event files back with it
         "dev": ["pre-commit", "ruff"],

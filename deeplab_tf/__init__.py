@@ -35,6 +35,7 @@ if _typing.TYPE_CHECKING:
     from deeplab_tf.evaluation.whole_image import predict_label_map as predict_label_map
     from deeplab_tf.evaluation.whole_image import predict_probabilities as predict_probabilities
     from deeplab_tf.export import write_saved_model as write_saved_model
+    from deeplab_tf.inference import inference_model as inference_model
     from deeplab_tf.model import DeepLabV3Plus as DeepLabV3Plus
     from deeplab_tf.model import DeepLabV3PlusConfig as DeepLabV3PlusConfig
     from deeplab_tf.pictures.visualization import colorize as colorize
@@ -99,6 +100,7 @@ _MODULES = {
     "colorize": "pictures.visualization",
     "evaluate": "evaluation.evaluate",
     "from_checkpoint": "zoo",
+    "inference_model": "inference",
     "legend": "pictures.visualization",
     "load_model": "zoo",
     "load_recipe": "zoo",

@@ -16,6 +16,7 @@ from deeplab_tf.data.datasets import DATASETS
 from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.evaluation.classify import Classify
 from deeplab_tf.evaluation.whole_image import WholeImage
+from deeplab_tf.inference import inference_model
 from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.flags import Parts
@@ -82,6 +83,7 @@ def load_model(
     checkpoint: Literal["best", "last", "ema"] | int = "best",
     output_stride: int | None = None,
     auxiliary: bool = False,
+    for_inference: bool = False,
 ) -> keras.Model:
     """Builds the network of a workdir and loads its weights, whatever the architecture.
 
@@ -91,6 +93,8 @@ def load_model(
         of the weights in the last; the run needs train.ema_decay), or a step.
       output_stride: to run the network at; None: the recipe's.
       auxiliary: with the outputs that only training needs, in a dict.
+      for_inference: fold batch normalization into the convolutions, see `inference_model`. The
+        network is faster then, and cannot be trained further.
 
     Returns:
       A keras.Model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K] float32. Its
@@ -110,12 +114,11 @@ def load_model(
     model = config.build(spec.num_classes, auxiliary=auxiliary)
     model.dataset_spec = spec
     checkpointer = Checkpointer(workdir, model)
-    if checkpoint == "best" and checkpointer.restore_best():
-        return model
-    step = None if checkpoint in ("best", "last", "ema") else int(checkpoint)
-    if checkpointer.restore(step, average=checkpoint == "ema") == 0:
-        raise FileNotFoundError(f"no checkpoint in {workdir} yet; train for longer.")
-    return model
+    if checkpoint != "best" or not checkpointer.restore_best():
+        step = None if checkpoint in ("best", "last", "ema") else int(checkpoint)
+        if checkpointer.restore(step, average=checkpoint == "ema") == 0:
+            raise FileNotFoundError(f"no checkpoint in {workdir} yet; train for longer.")
+    return inference_model(model) if for_inference else model
 
 
 # Outputs of a released network -> the release whose classes they are (code: both papers' files).

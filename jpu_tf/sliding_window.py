@@ -15,6 +15,7 @@ from deeplab_tf.evaluation.predict import (
     check_network_size,
     checked_image,
 )
+from deeplab_tf.inference import copy_weights, inference_model
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import option
 
@@ -42,7 +43,7 @@ class SlidingWindow(ScaledPredict):
     )
 
     def predictor(self, model: keras.Model) -> SlidingWindowPredictor:
-        """A predictor that uses the model's weights as they are at each image."""
+        """A predictor with the model's weights as they are now."""
         return SlidingWindowPredictor(model, self)
 
     def export_model(self, model: keras.Model) -> keras.Model:
@@ -79,7 +80,7 @@ class SlidingWindowPredictor:
     """A model that sees square windows only, behind one graph for images of every size.
 
     Keep it as long as there are images to predict: the model is traced once, at the first image.
-    The weights are read at each image, so they may be trained in between.
+    It has the weights as they were when it was made, until `update` reads them again.
 
     Attributes:
       num_classes: K, outputs of the model.
@@ -96,6 +97,8 @@ class SlidingWindowPredictor:
           ValueError: the model gives one class to the whole image.
         """
         check_classes_of_pixels(model)
+        self._trained = model
+        self._network = network = inference_model(model)
 
         @tf.function(
             input_signature=[
@@ -105,7 +108,7 @@ class SlidingWindowPredictor:
         )
         def window_scores(window, flip):
             def logits_of(window):
-                return tf.cast(model(window, training=False), tf.float64)
+                return tf.cast(network(window, training=False), tf.float64)
 
             def of_the_flipped():
                 return tf.reverse(logits_of(tf.reverse(window, [2])), [2])
@@ -116,6 +119,10 @@ class SlidingWindowPredictor:
         self._window_scores = window_scores
         self._options = options
         self.num_classes = model.output_shape[-1]
+
+    def update(self) -> None:
+        """Reads the model's weights again, after they were trained on."""
+        copy_weights(self._trained, self._network)
 
     def scores(self, image: np.ndarray | tf.Tensor) -> tf.Tensor:
         """A score of each class at each pixel of one image.

@@ -1,16 +1,23 @@
 """What networks cost: multiply-adds beside the papers' tables, or speed and memory of one network.
 
+--against times the network beside the same one from stock Keras layers, on ONNX Runtime or on
+Keras' PyTorch backend; --sizes times it at several image sizes.
+
 python scripts/benchmark.py --table=deeplab3
 python scripts/benchmark.py --table=fastfcn2
 python scripts/benchmark.py --model=deeplabv3plus --model.backbone=xception65 --height=513
 python scripts/benchmark.py --recipe=quickstart_shapes --height=128 --batch_size=8
+python scripts/benchmark.py --model=fastfcn --height=512 --against=stock_keras --rounds=20
+python scripts/benchmark.py --model=deeplabv3plus --sizes=257,513,1025,2049
 """
 
 from __future__ import annotations
 
 import os
 
+import benchmark_against
 import benchmark_fps
+import benchmark_sizes
 import benchmark_speed
 import benchmark_tables
 import cli
@@ -27,6 +34,18 @@ _TABLE = flags.DEFINE_enum(
     None,
     [*benchmark_tables.TABLES, "fastfcn2"],
     "print this table of a paper, ours beside theirs",
+)
+_AGAINST = flags.DEFINE_enum(
+    "against",
+    None,
+    list(benchmark_against.OTHERS),
+    "time the network in turns with the same one from these layers, or on this engine",
+)
+_SIZES = flags.DEFINE_list(
+    "sizes",
+    None,
+    "time the network for inference on square images of these sizes, pixels, with the peak memory"
+    " of each",
 )
 _HEIGHT = flags.DEFINE_integer(
     "height", 513, "of the images, pixels", lower_bound=1, upper_bound=LARGEST_SIDE
@@ -59,8 +78,12 @@ cli.define_parts({"model": zoo.MODELS})
 def main(argv: list[str]) -> None:
     """Prints a table, or measures a network."""
     cli.no_arguments(argv)
-    if sum(flags.FLAGS[name].present > 0 for name in ("table", "model", "recipe")) != 1:
-        raise ValueError("give one of --table, --model and --recipe; see --help.")
+    sizes = _checked_flags()
+    options = {
+        "num_classes": _NUM_CLASSES.value,
+        "batch_size": _BATCH_SIZE.value,
+        "rounds": _ROUNDS.value,
+    }
     if _TABLE.value == "fastfcn2":
         if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
             cli.import_tensorflow()
@@ -72,9 +95,45 @@ def main(argv: list[str]) -> None:
         print(benchmark_tables.table_text(benchmark_tables.TABLES[_TABLE.value]))
         return
     model = _model_config()
+    if sizes:
+        benchmark_sizes.print_sizes(model, sizes, precision=_PRECISION.value, **options)
+        return
     cli.import_tensorflow()
     _set_precision()
-    _print_measurements(model)
+    size = (_HEIGHT.value, _WIDTH.value or _HEIGHT.value)
+    if _AGAINST.value is not None:
+        benchmark_against.print_against(_AGAINST.value, model, image_size=size, **options)
+    else:
+        _print_measurements(model, size, **options)
+
+
+def _checked_flags() -> list[int]:
+    """Checks flags that exclude one another; returns --sizes, or nothing."""
+    present = {name for name in ("table", "model", "recipe", "against", "sizes", "height", "width",
+                                 "precision") if flags.FLAGS[name].present}  # fmt: skip
+    if len(present & {"table", "model", "recipe"}) != 1:
+        raise ValueError("give one of --table, --model and --recipe; see --help.")
+    if "table" in present and present & {"against", "sizes"}:
+        raise ValueError("--against and --sizes need --model or --recipe; got --table.")
+    if "against" in present:
+        if "sizes" in present:
+            raise ValueError("give --against or --sizes, not both.")
+        if _PRECISION.value != "float32":
+            raise ValueError(f"--against compares in float32; got --precision={_PRECISION.value}.")
+        benchmark_against.check_installed(_AGAINST.value)
+    if "sizes" not in present:
+        return []
+    if present & {"height", "width"}:
+        raise ValueError("--sizes are heights and widths; leave --height and --width out.")
+    wrong = [
+        each for each in _SIZES.value if not each.isdecimal() or not 0 < int(each) <= LARGEST_SIDE
+    ]
+    if wrong or not _SIZES.value:
+        raise ValueError(
+            f"--sizes must be one or more numbers from 1 to {LARGEST_SIDE};"
+            f" got {','.join(_SIZES.value)!r}."
+        )
+    return [int(each) for each in _SIZES.value]
 
 
 def _set_precision() -> None:
@@ -90,24 +149,30 @@ def _model_config() -> ModelConfig:
     return recipe_flags.part_from_flags("model", named, zoo.MODELS)
 
 
-def _print_measurements(model: ModelConfig) -> None:
+def _print_measurements(
+    model: ModelConfig,
+    size: tuple[int, int],
+    *,
+    num_classes: int,
+    batch_size: int,
+    rounds: int,
+) -> None:
     import tensorflow as tf
 
     from deeplab_tf.training.report.meter import peak_resident_memory
 
-    size = (_HEIGHT.value, _WIDTH.value or _HEIGHT.value)
     before = peak_resident_memory()
     print(
-        f"{model}\n{size[0]}x{size[1]} pixels, {_NUM_CLASSES.value} classes, batch"
-        f" {_BATCH_SIZE.value}; TensorFlow {tf.__version__} on {benchmark_speed.device_text()}\n",
+        f"{model}\n{size[0]}x{size[1]} pixels, {num_classes} classes, batch"
+        f" {batch_size}; TensorFlow {tf.__version__} on {benchmark_speed.device_text()}\n",
         flush=True,
     )
     measurements = benchmark_speed.measure(
         model,
-        num_classes=_NUM_CLASSES.value,
+        num_classes=num_classes,
         image_size=size,
-        batch_size=_BATCH_SIZE.value,
-        rounds=_ROUNDS.value,
+        batch_size=batch_size,
+        rounds=rounds,
     )
     lines = {"": [], "parameters": [], "multiply-adds": [], "images/s": [], "peak memory": []}
     for measured in measurements:
@@ -131,7 +196,7 @@ def _print_measurements(model: ModelConfig) -> None:
     print(
         "\nparameters: moving statistics included"
         "\nmultiply-adds: one image, one forward pass, the true count"
-        f"\nimages/s: median of {_ROUNDS.value} rounds (slowest to fastest)"
+        f"\nimages/s: median of {rounds} rounds (slowest to fastest)"
         f"\npeak memory: {memory}"
     )
 

@@ -15,7 +15,7 @@ from deeplab_tf.recipe.parts import ModelConfig
 
 _ROUND_SECONDS = 1.0  # ours: long against the clock and the start of a call
 _WARM_UP_CALLS = 3  # ours: the first one traces, the second may still choose algorithms
-_IGNORE_LABEL = 255
+IGNORE_LABEL = 255  # of pixels without a class
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,22 +72,22 @@ def measure(
     image = tf.random.uniform([batch_size, *image_size, 3], 0.0, 255.0)
     label = tf.random.uniform([batch_size, *image_size], 0, num_classes, tf.int32)
     predict = tf.function(functools.partial(model, training=False))
-    step = _training_step(config, trained)
+    step = training_step(config, trained)
     uses: dict[str, tuple[Any, Callable[[], Any]]] = {
         "inference": (model, lambda: predict(image)),
         "training step": (trained, lambda: step({"image": image, "label": label})),
     }
     counts = {name: multiply_adds(network, image_size) for name, (network, _) in uses.items()}
     # Least memory first: the peak of a process never falls.
-    peaks = {name: _warm_up(call) for name, (_, call) in uses.items()}
+    peaks = {name: warm_up(call) for name, (_, call) in uses.items()}
     calls = {
-        name: max(1, math.ceil(_ROUND_SECONDS / _seconds(call, 1)))
+        name: max(1, math.ceil(_ROUND_SECONDS / seconds(call, 1)))
         for name, (_, call) in uses.items()
     }
     speeds = {name: [] for name in uses}
     for _ in range(rounds):
         for name, (_, call) in uses.items():
-            speeds[name].append(batch_size * calls[name] / _seconds(call, calls[name]))
+            speeds[name].append(batch_size * calls[name] / seconds(call, calls[name]))
     return [
         Measurement(
             name=name,
@@ -100,7 +100,17 @@ def measure(
     ]
 
 
-def _training_step(config: ModelConfig, model: Any) -> Callable[[Any], Any]:
+def training_step(config: ModelConfig, model: Any) -> Callable[[Any], Any]:
+    """The training step of `deeplab_tf.training` on one device, compiled.
+
+    Args:
+      config: of the network.
+      model: built by it with auxiliary=True.
+
+    Returns:
+      {"image": float32 [N, H, W, 3], "label": int32 [N, H, W]} -> the results of `train_step`. The
+      learning rate is 0.
+    """
     import tensorflow as tf
 
     from deeplab_tf.training.losses import CrossEntropy
@@ -108,7 +118,7 @@ def _training_step(config: ModelConfig, model: Any) -> Callable[[Any], Any]:
     from deeplab_tf.training.state import RunState
     from deeplab_tf.training.step import train_step
 
-    output_losses = config.losses(functools.partial(CrossEntropy(), ignore_label=_IGNORE_LABEL))
+    output_losses = config.losses(functools.partial(CrossEntropy(), ignore_label=IGNORE_LABEL))
     optimizer, state = SGD().build(model), RunState()
     # With a rate above 0, training on noise soon gives weights that are not finite.
     learning_rate = tf.constant(0.0)
@@ -119,7 +129,24 @@ def _training_step(config: ModelConfig, model: Any) -> Callable[[Any], Any]:
     )
 
 
-def _warm_up(call: Callable[[], Any]) -> int:
+def compiled(model: Any, image: Any) -> Callable[[], Any]:
+    """The call of a network in inference, traced for the size of an image.
+
+    Args:
+      model: image [N, H, W, 3] -> logits.
+      image: float32 [N, H, W, 3].
+
+    Returns:
+      () -> the logits of the image.
+    """
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec(image.shape, image.dtype)]
+    predict = tf.function(lambda x: model(x, training=False), input_signature=signature)
+    return lambda: predict(image)
+
+
+def warm_up(call: Callable[[], Any]) -> int:
     """Makes the first calls; returns the peak of memory after them, bytes."""
     import tensorflow as tf
 
@@ -128,11 +155,11 @@ def _warm_up(call: Callable[[], Any]) -> int:
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:
         tf.config.experimental.reset_memory_stats(gpus[0].name)
-    _seconds(call, _WARM_UP_CALLS)
+    seconds(call, _WARM_UP_CALLS)
     return peak_memory()
 
 
-def _seconds(call: Callable[[], Any], calls: int) -> float:
+def seconds(call: Callable[[], Any], calls: int) -> float:
     """Wall-clock time of so many calls, until the device has made them."""
     import tensorflow as tf
 
@@ -148,7 +175,7 @@ def device_text() -> str:
     """The device that is measured."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     if gpus:
         return tf.config.experimental.get_device_details(gpus[0])["device_name"]
     return f"CPU with {os.cpu_count()} cores"

@@ -22,7 +22,7 @@ LAYERS: list[dict[str, set[str]]] = [
         },
     },
     {
-        "network": {"deeplab_tf.layers", "deeplab_tf.backbones"},
+        "network": {"deeplab_tf.layers", "deeplab_tf.backbones", "deeplab_tf.inference"},
         "data": {"deeplab_tf.data"},
         "weights": {"deeplab_tf.weights"},
         "pictures": {"deeplab_tf.pictures"},
@@ -78,7 +78,10 @@ NETWORKS = {
 # "google" is protobuf, which TensorFlow requires; Keras requires h5py.
 INSTALLED = {"PIL", "absl", "google", "h5py", "keras", "numpy", "tensorflow", "tensorflow_datasets"}
 # Extras, imported where they are used: the speed of a network on Keras' other backends.
-EXTRAS = {"scripts.benchmark_fps": {"jax", "torch"}}
+EXTRAS = {
+    "scripts.benchmark_engines": {"onnx", "onnxruntime", "torch"},
+    "scripts.benchmark_fps": {"jax", "torch"},
+}
 TOP = {
     "LICENSE",
     "README.md",

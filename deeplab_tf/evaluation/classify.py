@@ -12,6 +12,7 @@ import numpy as np
 from deeplab_tf.evaluation.metrics import Metric, check_options
 from deeplab_tf.evaluation.predict import LARGEST_SIDE, checked_image
 from deeplab_tf.evaluation.report import one_class_alarm
+from deeplab_tf.inference import copy_weights, inference_model
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import Options, option
 
@@ -68,7 +69,7 @@ class Classify(Options):
             )
 
     def predictor(self, model: keras.Model) -> Predictor:
-        """A predictor that uses the model's weights as they are at each image.
+        """A predictor with the model's weights as they are now.
 
         Raises:
           ValueError: the model gives a class to each pixel.
@@ -194,7 +195,7 @@ def _count(
 class Predictor:
     """A model behind one graph for images of every size.
 
-    The weights are read at each image, so they may be trained in between.
+    It has the weights as they were when it was made, until `update` reads them again.
 
     Attributes:
       num_classes: K, outputs of the model.
@@ -215,15 +216,21 @@ class Predictor:
                 "--predict=classify is for a network with one class per image, such as"
                 f" --model=classifier; the outputs of this one have the shape {model.output_shape}."
             )
+        self._trained = model
+        self._network = network = inference_model(model)
         self._options = options
         self.num_classes = model.output_shape[-1]
         square = [None, options.size, options.size, 3]
 
         @tf.function(input_signature=[tf.TensorSpec(square, tf.float32)])
         def logits(images):
-            return tf.cast(model(images, training=False), tf.float32)
+            return tf.cast(network(images, training=False), tf.float32)
 
         self.logits = logits  # float32 [N, size, size, 3], of `prepared` -> float32 [N, K]
+
+    def update(self) -> None:
+        """Reads the model's weights again, after they were trained on."""
+        copy_weights(self._trained, self._network)
 
     def prepared(self, image: tf.Tensor) -> tf.Tensor:
         """The middle of an image, resized; [H, W, 3] 0..255 -> float32 [size, size, 3]."""

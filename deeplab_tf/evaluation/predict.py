@@ -96,17 +96,23 @@ def checked_image(image: Any) -> tf.Tensor:
 
 
 def check_network_size(
-    size: Sequence[int], options: str, network: keras.Model | None = None
+    size: Sequence[int],
+    options: str,
+    needed_bytes: Callable[[int, int], int] | None = None,
+    *,
+    in_tiles: bool = False,
 ) -> None:
     """Checks the height and width that a network is to run at, before anything is that large.
 
     Args:
       size: height and width, pixels.
       options: that lead to this size, for the message.
-      network: that runs at this size as a whole; None: in windows.
+      needed_bytes: (height, width) -> memory that an image takes at least; None: it does not
+        depend on the image's size.
+      in_tiles: whether the network runs in tiles already.
 
     Raises:
-      ValueError: a side is too large, or the machine has less memory than the network needs.
+      ValueError: a side is too large, or the machine has less memory than an image takes.
     """
     remedy = f"Use smaller images, or lower {options}."
     if max(size) > LARGEST_SIDE:
@@ -114,15 +120,15 @@ def check_network_size(
             f"the network must see at most {LARGEST_SIDE} pixels in height and width; got"
             f" {size[0]}x{size[1]}. {remedy}"
         )
-    if network is None or size[0] * size[1] < _SURE_TO_FIT:
+    if needed_bytes is None or size[0] * size[1] < _SURE_TO_FIT:
         return
     memory = machine_memory()
     if memory is None:
         return
-    from deeplab_tf.layers.memory import forward_bytes
-
-    needed = forward_bytes(network, *size)
+    needed = needed_bytes(*size)
     if needed > memory[0]:
+        if not in_tiles:
+            remedy = f"Set --predict.tile=1024, use smaller images, or lower {options}."
         raise ValueError(
             f"an image must fit into memory; the network needs at least {gigabytes(needed)} for"
             f" {size[0]}x{size[1]} pixels, and this machine has {gigabytes(memory[0])}. {remedy}"

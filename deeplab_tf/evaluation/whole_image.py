@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deeplab_tf.evaluation.predict import (
@@ -13,11 +13,14 @@ from deeplab_tf.evaluation.predict import (
     check_network_size,
     checked_image,
 )
+from deeplab_tf.inference import copy_weights, inference_model
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import option
 
 if TYPE_CHECKING:
     import numpy as np
+
+_STRIP = 2**23  # ours: logits that are resized to the image's size at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,9 +37,17 @@ class WholeImage(ScaledPredict):
         maximum=LARGEST_SIDE,
         may_change=True,
     )
+    tile: int | None = option(
+        None,
+        "side of the tiles, pixels, in which the backbone sees images that are larger; takes less"
+        " memory and more time; none: images as a whole",
+        minimum=64,  # ours: twice the largest stride; smaller ones see little but their halo
+        maximum=LARGEST_SIDE,
+        may_change=True,
+    )
 
     def predictor(self, model: keras.Model) -> Predictor:
-        """A predictor that uses the model's weights as they are at each image."""
+        """A predictor with the model's weights as they are now."""
         return Predictor(model, self)
 
     def export_model(self, model: keras.Model) -> keras.Model:
@@ -48,7 +59,7 @@ class Predictor:
     """A model behind one graph for images of every size.
 
     Keep it as long as there are images to predict: the model is traced once, at the first image.
-    The weights are read at each image, so they may be trained in between.
+    It has the weights as they were when it was made, until `update` reads them again.
 
     Attributes:
       num_classes: K, outputs of the model.
@@ -63,12 +74,13 @@ class Predictor:
           options: scales, flip and padding.
 
         Raises:
-          ValueError: the model gives one class to the whole image.
+          ValueError: the model gives one class to the whole image, or cannot run in tiles.
         """
         check_classes_of_pixels(model)
         # code: logits are resized from their own size to the image's, not by way of the scaled
         # image's size
-        network = _without_last_resize(model)
+        self._trained = _without_last_resize(model)
+        network = inference_model(self._trained)
 
         # Sizes and the flip are inputs, not Python values: a trace for each size costs seconds. No
         # XLA for the same reason.
@@ -91,7 +103,15 @@ class Predictor:
         self._network = network
         self._logits_of = logits_of
         self._options = options
+        if options.tile is not None:
+            from deeplab_tf.evaluation.tiles import TiledNetwork
+
+            self._tiled = TiledNetwork(network, options.tile)
         self.num_classes = model.output_shape[-1]
+
+    def update(self) -> None:
+        """Reads the model's weights again, after they were trained on."""
+        copy_weights(self._trained, self._network)
 
     def probabilities(self, image: np.ndarray | tf.Tensor) -> tf.Tensor:
         """Class probabilities of one image.
@@ -110,13 +130,10 @@ class Predictor:
           ValueError: the image is not [H, W, 3] with at least one pixel, has floats in 0..1, is
             larger than `pad_size`, or has a side above 65535 at one of the scales.
         """
-        passes = self._passes(image)
-        total = tf.nn.softmax(next(passes))
-        count = 1
-        for logits in passes:
-            total += tf.nn.softmax(logits)
-            count += 1
-        return total / count
+        image = checked_image(image)
+        if self._sees_tiles(image):
+            return tf.concat([_mean_probabilities(passes) for passes in self._strips(image)], 0)
+        return _mean_probabilities(self._passes(image))
 
     def label_map(self, image: np.ndarray | tf.Tensor) -> tf.Tensor:
         """The most probable class of each pixel; arguments and errors as in `probabilities`.
@@ -124,21 +141,59 @@ class Predictor:
         Returns:
           int32 [H, W].
         """
+        image = checked_image(image)
+        if self._sees_tiles(image):
+            return tf.concat([self._classes(passes) for passes in self._strips(image)], 0)
+        return self._classes(self._passes(image))
+
+    def _classes(self, passes: Iterable[tf.Tensor]) -> tf.Tensor:
+        """int32 [H, W] from the logits of each pass."""
         if len(self._options.scales) == 1 and not self._options.flip:
             # Softmax rounds nearly equal logits to equal probabilities. One pass can do without
             # and equals model.predict(image[None]).argmax(-1).
-            scores = next(self._passes(image))
+            (scores,) = passes
         else:
-            scores = self.probabilities(image)
+            scores = _mean_probabilities(passes)
         return tf.argmax(scores, axis=-1, output_type=tf.int32)
 
-    def _passes(self, image: Any) -> Iterator[tf.Tensor]:
-        """Logits [H, W, K] of each scale and flip."""
+    def _sees_tiles(self, image: tf.Tensor) -> bool:
+        """Whether an image at one of the scales is larger than a tile."""
         from deeplab_tf.layers.resize import scaled_side
 
         options = self._options
-        image = checked_image(image)
+        side = max(options.pad_size or image.shape[:2])
+        return options.tile is not None and scaled_side(side, max(options.scales)) > options.tile
+
+    def _passes(self, image: tf.Tensor) -> Iterator[tf.Tensor]:
+        """Logits [H, W, K] of each scale and flip."""
         height, width = image.shape[:2]
+        for inputs in self._inputs(image):
+            yield self._logits_of(*inputs)[:height, :width]
+
+    def _strips(self, image: tf.Tensor) -> Iterator[list[tf.Tensor]]:
+        """The same of one strip of rows after the other; the network runs in tiles."""
+        from deeplab_tf.evaluation.tiles import resized_part
+
+        height, width = image.shape[:2]
+        padded_size, passes = self._options.pad_size or (height, width), []
+        for seen, size, least_logits_size, flip in self._inputs(image):
+            if size != [*seen.shape[1:3]]:  # a copy takes memory
+                seen = _resize(seen, size)
+            logits = self._tiled.logits(_mirror_if(flip, seen))
+            logits_size = [*map(max, logits.shape[1:3], least_logits_size)]
+            if logits_size != [*logits.shape[1:3]]:
+                logits = _resize(logits, logits_size).numpy()
+            passes.append(logits[:, :, ::-1] if flip else logits)
+        rows = max(1, _STRIP // (width * self.num_classes))
+        for start in range(0, height, rows):
+            part = slice(start, min(start + rows, height)), slice(0, width)
+            yield [resized_part(logits, padded_size, *part)[0] for logits in passes]
+
+    def _inputs(self, image: tf.Tensor) -> Iterator[tuple[tf.Tensor, Any, Any, bool]]:
+        """Arguments of `logits_of` for each scale and flip."""
+        from deeplab_tf.layers.resize import scaled_side
+
+        options, in_tiles = self._options, self._sees_tiles(image)
         if options.pad_size is not None:
             image = _padded(image, options.pad_size)
         least_logits_size = (1, 1)
@@ -146,10 +201,16 @@ class Predictor:
             least_logits_size = self._network.compute_output_shape((1, *image.shape))[1:3]
         for scale in options.scales:
             size = [scaled_side(side, scale) for side in image.shape[:2]]
-            check_network_size(size, "predict.scales", self._network)
-            for flipped in (False, True) if options.flip else (False,):
-                logits = self._logits_of(image[None], size, least_logits_size, flipped)
-                yield logits[:height, :width]
+            check_network_size(size, "predict.scales", self._needed_bytes, in_tiles=in_tiles)
+            for flip in (False, True) if options.flip else (False,):
+                yield image[None], size, least_logits_size, flip
+
+    def _needed_bytes(self, height: int, width: int) -> int:
+        from deeplab_tf.layers.memory import forward_bytes
+
+        if self._options.tile is not None:
+            return self._tiled.needed_bytes(height, width)
+        return forward_bytes(self._network, height, width)
 
 
 def predict_probabilities(
@@ -205,6 +266,17 @@ def _padded(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
 def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     # code: bilinear with align_corners, for images and logits; the identity at the same size
     return tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)
+
+
+def _mean_probabilities(passes: Iterable[tf.Tensor]) -> tf.Tensor:
+    """The mean of the softmax of the logits of each pass."""
+    passes = iter(passes)
+    total = tf.nn.softmax(next(passes))
+    count = 1
+    for logits in passes:
+        total += tf.nn.softmax(logits)
+        count += 1
+    return total / count
 
 
 def _mirror_if(flip: tf.Tensor, x: tf.Tensor) -> tf.Tensor:

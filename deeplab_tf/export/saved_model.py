@@ -10,6 +10,7 @@ import numpy as np
 
 from deeplab_tf.export.directory import new_directory
 from deeplab_tf.export.graph_check import check_saved_model
+from deeplab_tf.inference import inference_model
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import read_lines, write_text
 from deeplab_tf.recipe.json_files import read_json
@@ -26,6 +27,8 @@ _TOLERANCE = 1e-3
 
 def write_saved_model(model: keras.Model, spec: DatasetSpec, directory: str) -> None:
     """Writes a SavedModel, reads it back and compares it with the model.
+
+    Batch normalization is folded into the convolutions; see `inference_model`.
 
     Signature serving_default: image uint8 [N, H, W, 3] RGB, any size ->
     {"label_map": int32 [N, H, W], "probabilities": float32 [N, H, W, K]}. The names and colors
@@ -45,7 +48,7 @@ def write_saved_model(model: keras.Model, spec: DatasetSpec, directory: str) -> 
     """
     try:
         with new_directory(directory, model, spec) as temporary:
-            _write(model, temporary)
+            _write(inference_model(model), temporary)
             write_text(os.path.join(temporary, _SPEC_PATH), spec.to_json())
             _write_sums(temporary)
             _check(model, temporary)

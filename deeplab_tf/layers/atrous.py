@@ -41,7 +41,8 @@ class AtrousDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         rate = self.dilation_rate[0]
         if keras.backend.backend() == "tensorflow" and rate <= self.LARGEST_NATIVE_RATE:
             if _native_kernel_is_right(tf.as_dtype(inputs.dtype).name, depthwise=True):
-                return _native_depthwise_conv(inputs, tf.convert_to_tensor(self.kernel), rate)
+                x = _native_depthwise_conv(inputs, tf.convert_to_tensor(self.kernel), rate)
+                return x + self.bias if self.use_bias else x
         return super().call(inputs)
 
 

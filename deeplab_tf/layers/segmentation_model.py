@@ -10,6 +10,8 @@ import numpy as np
 
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 
+_KERAS_BATCH_SIZE = 32  # of keras.Model.predict
+
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")
 class SegmentationModel(keras.Model):
@@ -32,7 +34,8 @@ class SegmentationModel(keras.Model):
     ) -> Any:
         """Predicts as keras.Model.predict does, after a check of the images.
 
-        Datasets and generators are not checked.
+        Datasets and generators are not checked. Images of one batch are predicted without a
+        progress bar, unless `verbose` asks for it.
 
         Args:
           x: [N, H, W, C] 0..255, RGB if C is 3.
@@ -49,6 +52,10 @@ class SegmentationModel(keras.Model):
             floats in 0..1.
         """
         _check_images(x, self.input_shape[-1])
+        one_batch = getattr(x, "ndim", 0) == 4 and len(x) <= (batch_size or _KERAS_BATCH_SIZE)
+        if one_batch and steps is None and callbacks is None and verbose in ("auto", 0):
+            # Without the pipeline of Keras' predict, which takes as long as a small network.
+            return self.predict_on_batch(x)
         return super().predict(
             x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks
         )

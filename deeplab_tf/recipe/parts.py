@@ -164,6 +164,10 @@ class Predictor(Protocol):
         """[H, W, 3] RGB 0..255 -> int32 [H, W]."""
         ...
 
+    def update(self) -> None:
+        """Reads the weights of the network again, after they were trained on."""
+        ...
+
 
 class Metric(Protocol):
     """A score.
@@ -213,7 +217,7 @@ class Predict(Protocol):
         ...
 
     def predictor(self, model: keras.Model) -> Predictor:
-        """A predictor that reads the model's weights at each image."""
+        """A predictor with the model's weights as they are now."""
         ...
 
     def check(self, spec: DatasetSpec, options: Eval) -> None:

@@ -153,7 +153,7 @@ class CrossEntropy(PixelLoss):
 
     def of_pixels(self, target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """See `PixelLoss.of_pixels`; label smoothing is cited: Szegedy et al. 2016, Sec. 7."""
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=target, logits=logits)
+        loss = _softmax_cross_entropy(target, logits)
         if not self.label_smoothing:
             return loss
         even = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
@@ -171,7 +171,7 @@ class Focal(PixelLoss):
 
     def of_pixels(self, target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """See `PixelLoss.of_pixels`; cited: Lin et al. 2017, Eq. 4."""
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=target, logits=logits)
+        loss = _softmax_cross_entropy(target, logits)
         # ours: at p = 1 a power below 1 has no finite gradient
         missing = tf.maximum(-tf.math.expm1(-loss), 1e-7)
         return missing**self.gamma * loss
@@ -255,3 +255,27 @@ def _at_size_of(logits: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
         images=tf.cast(label, tf.float32)[..., None], size=tf.shape(logits)[1:3], align_corners=True
     )
     return tf.cast(resized[..., 0], label.dtype)
+
+
+def _softmax_cross_entropy(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Softmax cross entropy [N, h, w] of targets int32 [N, h, w] and logits [N, h, w, K].
+
+    On a CPU TensorFlow's own operation computes loss and gradient together, without vector
+    instructions. These operations have them.
+    """
+
+    @tf.custom_gradient
+    def loss_of(logits):
+        probabilities = tf.nn.softmax(logits)
+        own = tf.gather(logits, target, batch_dims=3)
+        # The largest probability is 1 / sum(exp(logits - largest)), and at least 1 / K.
+        log_of_sum = -tf.math.log(tf.reduce_max(probabilities, axis=-1))
+        loss = tf.reduce_max(logits, axis=-1) - own + log_of_sum
+
+        def gradient(upstream):
+            truth = tf.one_hot(target, tf.shape(logits)[-1], dtype=logits.dtype)
+            return (probabilities - truth) * upstream[..., None]
+
+        return loss, gradient
+
+    return loss_of(logits)

@@ -12,6 +12,7 @@ import pytest
 
 from deeplab_tf.backbones import BACKBONES, build_backbone
 from deeplab_tf.backbones.features import StrideToRate
+from deeplab_tf.inference import inference_model
 from deeplab_tf.model import DeepLabV3Plus, DeepLabV3PlusConfig
 from deeplab_tf.weights import fit_weights, weights_by_name
 from deeplab_tf.weights.deeplab_tf1 import NAMING
@@ -396,5 +397,7 @@ def test_released_weights_are_recognized_and_give_the_released_logits(name, requ
     model = DeepLabV3Plus(found.num_classes, **options)
     fit_weights(model, NAMING.to_our_names(case.weights, model))
     outputs = {"logits": model.get_layer("logits").output, "resized": model.output}
-    computed = keras.Model(model.input, outputs)(case.image, training=False)
-    case.check({"logits": np.asarray(computed["logits"])}, np.asarray(computed["resized"]))
+    trained = keras.Model(model.input, outputs)
+    for network in (trained, inference_model(trained)):
+        computed = network(case.image, training=False)
+        case.check({"logits": np.asarray(computed["logits"])}, np.asarray(computed["resized"]))

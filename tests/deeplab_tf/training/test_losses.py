@@ -184,3 +184,22 @@ def test_losses_and_gradients_equal_the_released_codes(shared_dir):
         np.testing.assert_allclose(
             gradient, theirs, rtol=1e-5, atol=1e-6 * np.abs(theirs).max(), err_msg=name
         )
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
+def test_cross_entropy_and_its_gradient_are_those_of_the_formula(scale):
+    generator = np.random.default_rng(0)
+    logits = (scale * generator.standard_normal((2, 5, 7, 4))).astype(np.float32)
+    label = generator.integers(0, 4, (2, 5, 7)).astype(np.int32)
+    x = logits.astype(np.float64)
+    exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
+    sums = exponentials.sum(axis=-1)
+    own = np.take_along_axis(x, label[..., None], axis=-1)[..., 0]
+    expected = x.max(axis=-1) - own + np.log(sums)
+    variable = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(variable)
+        loss = CrossEntropy().of_pixels(tf.constant(label), variable)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6, atol=1e-6 * max(1.0, scale))
+    expected = exponentials / sums[..., None] - np.eye(4)[label]
+    np.testing.assert_allclose(tape.gradient(loss, variable), expected, atol=1e-6)
