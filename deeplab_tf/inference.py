@@ -51,6 +51,8 @@ def inference_model(model: keras.Model) -> keras.Model:
     removed |= {layer.name for layer in model.layers if isinstance(layer, dropouts)}
 
     def clone(layer):
+        if layer.name in removed:
+            return layer  # is not called
         if isinstance(layer, keras.Model):
             return inference_model(layer)
         config = layer.get_config()

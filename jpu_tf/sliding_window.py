@@ -104,7 +104,8 @@ class SlidingWindowPredictor:
             input_signature=[
                 tf.TensorSpec([1, options.window_size, options.window_size, 3], tf.float32),
                 tf.TensorSpec([], tf.bool),
-            ]
+            ],
+            autograph=False,
         )
         def window_scores(window, flip):
             def logits_of(window):

@@ -85,8 +85,9 @@ def run(
       less_memory: what to do when memory runs out, a sentence that names flags.
     """
     flags.DEFINE_flag(_Help(), module_name="general")
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal lacks is no reason to fail
-        stream.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal lacks is no reason to fail. Lines are seen at once in a log too.
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         arguments = flags.FLAGS(sys.argv)
     except flags.UnrecognizedFlagError as error:
@@ -242,6 +243,8 @@ def import_tensorflow(*, logical_cpus: int = 1) -> None:
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise ValueError(f"KERAS_BACKEND must be tensorflow, or not set; got {backend!r}.")
+    if "tensorflow" not in sys.modules:
+        print("loading TensorFlow")  # which takes seconds
     # tensorflow-datasets warns about every dataset that has a config of its own, as ours do.
     logging.set_verbosity(logging.ERROR)
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:

@@ -48,6 +48,7 @@ def main(argv: list[str]) -> None:
     dataset = recipe.dataset.open(_DATA_DIR.value)
     source = _source(recipe, dataset)
     model = trained.model(recipe.predict.output_stride)
+    print("evaluating; the first image takes seconds longer")
     progress = Progress("evaluating", len(source))
     result = recipe.predict.evaluate(
         recipe.predict.predictor(model),
@@ -104,5 +105,6 @@ def _trained_spec(trained_on: DatasetSpec, found: DatasetSpec) -> DatasetSpec:
 if __name__ == "__main__":
     cli.run(
         main,
-        less_memory="Lower --predict.scales, --predict.pad_size or --predict.long_side.",
+        less_memory="Set --predict.tile=1024, or lower --predict.scales, --predict.pad_size or"
+        " --predict.long_side.",
     )

@@ -22,6 +22,7 @@ def main(argv: list[str]) -> None:
     cli.import_tensorflow()
     predict = trained.recipe({}).predict
     model = trained.model(predict.output_stride)
+    print(f"writing it as {_FORMAT.value} and comparing predictions")
     EXPORTERS[_FORMAT.value](predict.export_model(model), model.dataset_spec, _OUTPUT.value)
     print(f"wrote {_OUTPUT.value}; its predictions were compared with the model's")
 

@@ -42,7 +42,7 @@ _IMAGES = flags.DEFINE_multi_string(
 )
 _OUTPUT = flags.DEFINE_string("output", None, "directory for the predictions")
 _PARTS = {"predict": zoo.PREDICTS}
-_LESS_MEMORY = "Use a smaller image, or --predict=sliding_window."
+_LESS_MEMORY = "Use a smaller image, or --predict.tile=1024."
 cli.define_parts(_PARTS)
 
 
@@ -62,6 +62,7 @@ def main(argv: list[str]) -> None:
     label_map_of, spec = _saved_model() if trained.WORKDIR.value is None else _trained_model()
     legend = visualization.legend(spec.class_names, spec.palette)
     visualization.save_picture(os.path.join(_OUTPUT.value, photos.LEGEND), legend)
+    print("predicting; the first image takes seconds longer")
     progress = Progress("predicting", len(outputs))
     failed = []
     for done, (path, stem) in enumerate(outputs.items(), start=1):

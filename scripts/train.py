@@ -59,6 +59,7 @@ def main(argv: list[str]) -> None:
 
     init_model = None
     if _INIT_WEIGHTS.value is not None:
+        print(f"reading the weights of {_INIT_WEIGHTS.value}")
         init_model = zoo.load_model(_INIT_WEIGHTS.value, auxiliary=True)
     train(
         recipe,

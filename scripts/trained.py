@@ -52,6 +52,7 @@ def recipe(parts: recipe_flags.Parts) -> Recipe:
 def model(output_stride: int | None) -> keras.Model:
     """The network with the weights that --checkpoint names, and its classes as `dataset_spec`."""
     choice = _CHECKPOINT.value
+    print(f"building the network of {workdir()}")
     return zoo.load_model(
         workdir(),
         checkpoint=int(choice) if choice.isdecimal() else choice,

@@ -64,7 +64,8 @@ def check_one_size(augment: tuple[Augmentation, ...]) -> tuple[int, int]:
     """
     image = tf.TensorSpec([None, None, 3], tf.uint8)
     label, seed = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([2], tf.int64)
-    traced = tf.function(compose(augment)).get_concrete_function(image, label, seed)
+    augmented = tf.function(compose(augment), autograph=False)
+    traced = augmented.get_concrete_function(image, label, seed)
     _check_defined([output.shape for output in traced.outputs], augment)
     height, width, _ = traced.outputs[0].shape
     return height, width
@@ -79,6 +80,7 @@ def _check_defined(shapes: Sequence[tf.TensorShape], augment: Sequence[Augmentat
         )
 
 
+@tf.autograph.experimental.do_not_convert  # takes seconds, and nothing here needs it
 def train_batches(
     source: ExampleSource,
     augment: Sequence[Augmentation],
@@ -289,6 +291,7 @@ def _checked(read: dict[str, tf.Tensor], num_classes: int, ignore_label: int) ->
         return tf.identity(label)
 
 
+@tf.autograph.experimental.do_not_convert
 def eval_examples(source: ExampleSource) -> tf.data.Dataset:
     """The examples in order, at their own sizes.
 

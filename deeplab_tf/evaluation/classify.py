@@ -222,7 +222,7 @@ class Predictor:
         self.num_classes = model.output_shape[-1]
         square = [None, options.size, options.size, 3]
 
-        @tf.function(input_signature=[tf.TensorSpec(square, tf.float32)])
+        @tf.function(input_signature=[tf.TensorSpec(square, tf.float32)], autograph=False)
         def logits(images):
             return tf.cast(network(images, training=False), tf.float32)
 

@@ -61,7 +61,9 @@ class Stage:
         signature = [tf.TensorSpec((1, *t.shape[1:]), t.dtype) for t in self.inputs]
         # No function defined here: TensorFlow takes those of all stages for one that is traced
         # again and again, and warns.
-        return tf.function(functools.partial(_outputs, self.model), input_signature=[signature])
+        return tf.function(
+            functools.partial(_outputs, self.model), input_signature=[signature], autograph=False
+        )
 
 
 def _outputs(model: keras.Model, inputs: list[tf.Tensor]) -> list[tf.Tensor]:

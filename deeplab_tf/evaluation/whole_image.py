@@ -90,7 +90,8 @@ class Predictor:
                 tf.TensorSpec([2], tf.int32),
                 tf.TensorSpec([2], tf.int32),
                 tf.TensorSpec([], tf.bool),
-            ]
+            ],
+            autograph=False,
         )
         def logits_of(image, network_size, least_logits_size, flip):
             size = tf.shape(image)[1:3]

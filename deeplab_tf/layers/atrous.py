@@ -100,7 +100,7 @@ def _native_kernel_is_right(dtype: str, *, depthwise: bool) -> bool:
         # Symbolic: the scope below pauses gradient tapes.
         return [tf.cast(t, tf.float32) for t in [y, *tf.gradients(y**2, [x, kernel])]]
 
-    @tf.function
+    @tf.function(autograph=False)
     def relative_errors():
         x = tf.cast(tf.sin(tf.reshape(tf.range(98.0), [1, 7, 7, 2])), dtype)
         numbers = tf.cast(tf.cos(tf.range(36.0)), dtype)

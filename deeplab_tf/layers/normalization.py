@@ -176,7 +176,7 @@ def _fused_kernel_takes(dtype: str) -> bool:
         # Symbolic: the scope below pauses gradient tapes.
         return [tf.cast(t, tf.float32) for t in [y, *tf.gradients(y**3, [x, scale, offset])]]
 
-    @tf.function
+    @tf.function(autograph=False)
     def largest_errors():
         x = tf.cast(3.0 + tf.sin(tf.reshape(tf.range(36.0), [2, 3, 3, 2])), dtype)
         errors = [

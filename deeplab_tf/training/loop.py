@@ -18,6 +18,7 @@ from deeplab_tf.recipe.parts import Predictor, Recipe
 from deeplab_tf.training import recovery
 from deeplab_tf.training.devices import strategy as strategies
 from deeplab_tf.training.devices.memory import check_memory, what_would_fit
+from deeplab_tf.training.report.progress import Progress
 from deeplab_tf.training.report.reports import Reports
 from deeplab_tf.training.report.run_log import has_scores
 from deeplab_tf.training.run import (
@@ -97,6 +98,8 @@ def train(
         strategies.check_agreement(strategy, as_json.to_json(recipe), "recipe")
         strategies.check_agreement(strategy, workdir, "workdir")
         check_recipe(workdir, recipe, resume_from=resume_from)
+        if chief:
+            print_fn(f"opening the dataset: {recipe.dataset.kind}")
         dataset = open_dataset(recipe, data_dir)
         strategies.check_agreement(strategy, dataset.spec.to_json(), "dataset")
         run = prepare(recipe, workdir, dataset, strategy, print_fn)
@@ -290,7 +293,8 @@ def _is_score_missing(run: Run, step: int) -> bool:
 def _check_data(run: Run) -> None:
     examples = sum(map(len, run.dataset.sources.values()))
     run.print_fn(f"checking {examples} examples of {run.spec.name}")
-    report = check_dataset(run.dataset)
+    progress = Progress("checking", examples)
+    report = check_dataset(run.dataset, progress=lambda done, _: progress.update(done))
     # With 'skip', faults in the training split are reported and do not stop the run.
     skip = run.recipe.train.on_bad_example == "skip"
     report.raise_if_bad(forgiven=run.recipe.train.split if skip else None)

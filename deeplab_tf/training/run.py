@@ -81,9 +81,7 @@ def start_from(
     report = fit_weights(model, arrays, partial=True)
     print_fn(report.text())
     loaded_layers = {name.split("/")[0] for name in report.loaded}
-    unfolded = unfold_batch_norm(model, first_images, loaded_layers)
-    if unfolded:
-        print_fn(f"restored {len(unfolded)} folded batch normalizations from the first batch")
+    unfold_batch_norm(model, first_images, loaded_layers, print_fn)
 
 
 def outside_strategy(config: ModelConfig, spec: DatasetSpec) -> keras.Model:
@@ -248,6 +246,8 @@ def prepare(
 ) -> Run:
     """Builds what the steps need; nothing is written yet."""
     config, chief = recipe.train, strategies.is_chief(strategy)
+    print_fn = print_fn if chief else _print_nothing
+    print_fn(f"building {recipe.model.kind}")
     network = build_network(recipe, dataset.spec.num_classes, strategy)
     return Run(
         recipe=recipe,
@@ -264,7 +264,7 @@ def prepare(
             best_metric=recipe.eval.best_metric,
         ),
         chief=chief,
-        print_fn=print_fn if chief else _print_nothing,
+        print_fn=print_fn,
     )
 
 
@@ -313,13 +313,19 @@ def predictor_to_score(run: Run) -> Callable[[], Predictor]:
         predictor = predict.predictor(
             keras.Model(run.network.model.input, run.network.model.output[LOGITS])
         )
-        return lambda: predictor
+
+        def updated():
+            predictor.update()
+            return predictor
+
+        return updated
     copy = outside_strategy(run.recipe.model, run.spec)
     predictor = predict.predictor(copy)
     weights = weights_by_name(run.network.model) if average is None else average.variables
 
     def up_to_date():
         copy_weights(weights, copy)
+        predictor.update()
         return predictor
 
     return up_to_date

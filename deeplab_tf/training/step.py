@@ -107,7 +107,7 @@ def compiled_step(
       float32 scalar, the learning rate) -> the results of `train_step`. The loss and the gradient
       are those of the whole batch: every part is divided by the number of terms in all of them.
     """
-    function = functools.partial(tf.function, jit_compile=jit_compile)
+    function = functools.partial(tf.function, jit_compile=jit_compile, autograph=False)
 
     def of_first_replica(results):
         return tf.nest.map_structure(lambda r: strategy.experimental_local_results(r)[0], results)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from deeplab_tf.recipe.lazy import keras
+from deeplab_tf.recipe.lazy import keras, tf
 
 
 def unfold_batch_norm(
-    model: keras.Model, images: np.ndarray, layer_names: Collection[str]
+    model: keras.Model,
+    images: np.ndarray,
+    layer_names: Collection[str],
+    print_fn: Callable[[str], None] = print,
 ) -> list[str]:
     """Sets moving statistics to those of `images`, without changing what the model computes.
 
@@ -23,6 +26,7 @@ def unfold_batch_norm(
       model: with its weights loaded.
       images: [N, H, W, 3] RGB 0..255, as training sees them; one batch is enough.
       layer_names: normalizations that may change. Those with mean 0 and variance 1 do.
+      print_fn: prints how many these are, before the network sees the images.
 
     Returns:
       Names of the changed layers.
@@ -37,14 +41,27 @@ def unfold_batch_norm(
     ]
     if not folded:
         return []
+    print_fn(f"restoring {len(folded)} folded batch normalizations from the first batch")
     # The network computes the same after each change, so one pass is enough.
-    inputs = keras.Model(model.input, [layer.input for layer in folded])(images, training=False)
-    for layer, x in zip(folded, inputs, strict=True):
-        x = np.asarray(x)
-        mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
+    for layer, (mean, variance) in zip(folded, _moments(model, images, folded), strict=True):
         slope = layer.gamma.numpy() / np.sqrt(1 + layer.epsilon)
         layer.gamma.assign(slope * np.sqrt(variance + layer.epsilon))
         layer.beta.assign(layer.beta.numpy() + slope * mean)
         layer.moving_mean.assign(mean)
         layer.moving_variance.assign(variance)
     return [layer.name for layer in folded]
+
+
+def _moments(
+    model: keras.Model, images: np.ndarray, layers: Sequence[keras.layers.Layer]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mean and variance of each channel of the layers' inputs; float32 [C]."""
+    inputs = keras.Model(model.input, [layer.input for layer in layers])
+
+    # In a graph, a feature map is freed after its last use. All of them together take GBs.
+    @tf.function(autograph=False)
+    def moments(images):
+        maps = [tf.cast(x, tf.float32) for x in inputs(images, training=False)]
+        return [tf.nn.moments(x, axes=[0, 1, 2]) for x in maps]
+
+    return [(mean.numpy(), variance.numpy()) for mean, variance in moments(images)]

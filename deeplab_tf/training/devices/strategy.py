@@ -200,7 +200,7 @@ def copy_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[keras.
         ):
             variable.value.assign(value)
 
-    @tf.function
+    @tf.function(autograph=False)
     def copy():
         strategy.run(of_replica)
 
@@ -330,7 +330,7 @@ def _gather(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor
         row = tf.where(place, value, tf.zeros_like(value))
         return replica.all_reduce(tf.distribute.ReduceOp.SUM, row)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gather(value):
         return strategy.experimental_local_results(strategy.run(of_replica, args=(value,)))[0]
 

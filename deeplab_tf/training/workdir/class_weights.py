@@ -114,7 +114,7 @@ def class_frequencies(
 def _counter(
     source: ExampleSource, num_classes: int, ignore_label: int
 ) -> Callable[[int], tuple[str | None, np.ndarray]]:
-    @tf.function(input_signature=[tf.TensorSpec([], tf.int64)])
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int64)], autograph=False)
     def read(index):
         # A graph leaves out what its outputs do not need, here the image.
         label = source.read(index)["label"]

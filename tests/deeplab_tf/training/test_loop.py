@@ -71,7 +71,7 @@ def test_run_with_another_optimizer_and_schedule_resumes_too(
         (tmp_path / "checkpoints" / name).unlink()
     printed = []
     train(recipe, workdir=str(tmp_path), check_data=False, print_fn=printed.append)
-    assert printed[0] == "resuming at step 4 of 6"
+    assert "resuming at step 4 of 6" in printed
     assert rows_of(tmp_path) == whole
 
 
@@ -144,7 +144,7 @@ def test_run_leaves_what_its_user_looks_for(photos, recipe_of, tmp_path):
     # The same command on a finished run trains nothing and gives the same network.
     printed.clear()
     again = train(recipe, workdir=str(tmp_path), print_fn=printed.append)
-    assert printed == [
+    assert printed[-2:] == [
         "resuming at step 2 of 2",
         f"{tmp_path} is complete: it is trained to step 2",
     ]
@@ -163,7 +163,7 @@ def test_run_on_two_replicas_resumes_on_one(photos, recipe_of, tmp_path):
         (tmp_path / "two" / "checkpoints" / name).unlink()
     printed.clear()
     train(recipe, workdir=str(tmp_path / "two"), check_data=False, print_fn=printed.append)
-    assert printed[0] == "resuming at step 2 of 4"
+    assert "resuming at step 2 of 4" in printed
     train(recipe, workdir=str(tmp_path / "one"), check_data=False, print_fn=printed.append)
     losses = [[float(row["loss"]) for row in rows_of(tmp_path / name)] for name in ("one", "two")]
     assert len(losses[0]) == 4
@@ -231,6 +231,6 @@ def test_a_workdir_of_version_0_opens_and_resumes(root, photos, tmp_path):
     )
     printed = []
     train(recipe, workdir=str(tmp_path), check_data=False, print_fn=printed.append)
-    assert printed[0] == "resuming at step 1 of 2"
+    assert "resuming at step 1 of 2" in printed
     assert len(rows_of(tmp_path)) == 1
     assert path.read_text() == to_json(recipe)

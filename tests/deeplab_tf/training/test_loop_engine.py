@@ -88,7 +88,7 @@ def test_a_run_with_everything_on_resumes_to_equal_bits(
     kernels = {average: _kernel(tmp_path, recipe, average) for average in (False, True)}
     assert not np.array_equal(*kernels.values())
     _forget_last(tmp_path, 4)
-    assert _train(recipe, tmp_path)[0] == "resuming at step 2 of 4"
+    assert "resuming at step 2 of 4" in _train(recipe, tmp_path)
     assert (tmp_path / "metrics.csv").read_text() == whole
     for average, kernel in kernels.items():
         np.testing.assert_array_equal(_kernel(tmp_path, recipe, average), kernel)
@@ -155,7 +155,7 @@ def test_recovery_returns_to_the_last_checkpoint_and_takes_another_order(
     assert losses[0][2] != losses[1][2]  # of other examples
     _forget_last(tmp_path, 16)
     # The order of the recovery is part of the checkpoint.
-    assert _train(recipe, tmp_path)[0] == "resuming at step 14 of 16"
+    assert "resuming at step 14 of 16" in _train(recipe, tmp_path)
     assert (tmp_path / "metrics.csv").read_text() == whole
 
 

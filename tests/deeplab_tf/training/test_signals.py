@@ -107,7 +107,7 @@ def test_a_stopped_run_has_saved_its_step_and_resumes(photos, recipe_of, pointwi
     assert caught.value.code == 143
     assert printed[-1] == "stopped at step 1; the last checkpoint is of step 1"
     assert not (tmp_path / "run" / "lock").exists()
-    assert _train(recipe, tmp_path / "run")[0] == "resuming at step 1 of 6"
+    assert "resuming at step 1 of 6" in _train(recipe, tmp_path / "run")
     for name in ("metrics.csv", "best/best.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -143,7 +143,7 @@ def test_an_evaluation_that_was_stopped_is_made_first_on_resuming(
     assert (run / "checkpoints" / "ckpt-2.index").exists()
     assert not (run / "best").exists()
     printed = _train(recipe, run)
-    assert printed[0] == f"resuming at step 2 of {steps}"
+    assert f"resuming at step 2 of {steps}" in printed
     assert any(line.startswith("step 2: val mean IoU") for line in printed)
     for name in ("metrics.csv", "best/best.json"):
         assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
