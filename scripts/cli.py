@@ -12,6 +12,7 @@ Exit codes:
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import select
@@ -243,7 +244,7 @@ def import_tensorflow(*, logical_cpus: int = 1) -> None:
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise ValueError(f"KERAS_BACKEND must be tensorflow, or not set; got {backend!r}.")
-    if "tensorflow" not in sys.modules:
+    if "tensorflow" not in sys.modules and multiprocessing.parent_process() is None:
         print("loading TensorFlow")  # which takes seconds
     # tensorflow-datasets warns about every dataset that has a config of its own, as ours do.
     logging.set_verbosity(logging.ERROR)
