@@ -45,7 +45,8 @@ setup(
         # to compare the networks on Keras' other backends and on ONNX Runtime
         "backends": ["jax", "onnx", "onnxruntime", "tf2onnx", "torch"],
         "tensorboard": ["tensorboard"],
-        "test": ["pytest", "tensorboard"],  # the tests read event files back with it
+        # The tests read event files back with TensorBoard, and run on several cores with xdist.
+        "test": ["pytest", "pytest-xdist", "tensorboard"],
         "dev": ["pre-commit", "ruff"],
     },
 )

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests; creates the environment first if it does not exist.
+# Runs the tests, a process per core, at most four; creates the environment first if it does not exist.
 #
 #   bash scripts/test.sh                     the tests; --slow: also the slow ones
 #   bash scripts/test.sh -k metrics          takes the arguments of pytest
@@ -9,4 +9,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 prepare_environment
 cd "$root"
-exec "$python" -m pytest "$@"
+# A file runs in one process, since its tests may share what is slow to make.
+exec "$python" -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"

@@ -78,6 +78,7 @@ def test_the_table_of_new_things_names_folders_and_tables_that_exist():
     section = TEXT.split("## Where a new thing goes")[1].split("## Layers")[0]
     for path in re.findall(r"`((?:deeplab_tf|jpu_tf|tests)/[^`<]*)", section):
         assert (ROOT / path).exists(), path
-    sources = [path.read_text(encoding="utf-8") for path in ROOT.glob("*_tf/**/*.py")]
+    files = [*ROOT.glob("*_tf/**/*.py"), *ROOT.glob("scripts/*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in files]
     for table in set(re.findall(r"`(_?[A-Z][A-Z_]+)`", section)):
         assert any(re.search(rf"^{table}\b.* = ", text, re.MULTILINE) for text in sources), table
