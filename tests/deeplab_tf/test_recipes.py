@@ -93,6 +93,7 @@ _OPTIONS = {
     "predict.flip": False,
     "predict.output_stride": None,
     "predict.pad_size": None,
+    "predict.tile": None,
     "eval.split": "val",
     "eval.excluded_classes": (),
     "eval.absent_classes": "exclude",
