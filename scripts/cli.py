@@ -244,7 +244,8 @@ def import_tensorflow(*, logical_cpus: int = 1) -> None:
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise ValueError(f"KERAS_BACKEND must be tensorflow, or not set; got {backend!r}.")
-    if "tensorflow" not in sys.modules and multiprocessing.parent_process() is None:
+    is_one_of_many = "TF_CONFIG" in os.environ or multiprocessing.parent_process() is not None
+    if "tensorflow" not in sys.modules and not is_one_of_many:
         print("loading TensorFlow")  # which takes seconds
     # tensorflow-datasets warns about every dataset that has a config of its own, as ours do.
     logging.set_verbosity(logging.ERROR)
