@@ -41,10 +41,26 @@ def inference_model(model: keras.Model) -> keras.Model:
       A model with the same inputs and outputs, whose convolutions have the same names. It is
       `model` itself if it has no normalization to fold.
     """
-    folds = _folds(model)
-    nested = [layer for layer in model.layers if isinstance(layer, keras.Model) and _folds(layer)]
-    if not folds and not nested:
+    if not _has_folds(model):
         return model
+    network = _clone(model)
+    if hasattr(model, "dataset_spec"):
+        network.dataset_spec = model.dataset_spec
+    copy_weights(model, network)
+    return network
+
+
+def _has_folds(model: keras.Model) -> bool:
+    """Whether there is a normalization to fold, in the graph or in a network within it."""
+    nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return bool(_folds(model)) or any(map(_has_folds, nested))
+
+
+def _clone(model: keras.Model) -> keras.Model:
+    """The folded graph, without the weights."""
+    if not hasattr(model, "operations"):
+        return keras.models.clone_model(model)  # keras.Sequential, which has no graph to fold
+    folds = _folds(model)
     with_bias = {(fold.shift_goes_to or fold.conv).name for fold in folds}
     removed = {fold.norm.name for fold in folds}
     dropouts = (keras.layers.Dropout, keras.layers.SpatialDropout2D)
@@ -54,7 +70,7 @@ def inference_model(model: keras.Model) -> keras.Model:
         if layer.name in removed:
             return layer  # is not called
         if isinstance(layer, keras.Model):
-            return inference_model(layer)
+            return _clone(layer)
         config = layer.get_config()
         if _is_conv(layer):
             config["use_bias"] = layer.use_bias or layer.name in with_bias
@@ -66,11 +82,7 @@ def inference_model(model: keras.Model) -> keras.Model:
     def call(layer, *args, **kwargs):
         return args[0] if layer.name in removed else layer(*args, **kwargs)
 
-    network = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    if hasattr(model, "dataset_spec"):
-        network.dataset_spec = model.dataset_spec
-    copy_weights(model, network)
-    return network
+    return keras.models.clone_model(model, clone_function=clone, call_function=call)
 
 
 def copy_weights(model: keras.Model, network: keras.Model) -> None:

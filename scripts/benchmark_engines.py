@@ -70,7 +70,7 @@ def _round_scales_up(path: str) -> None:
 
 
 class FreshProcess:
-    """A Python process that imports anew and calls functions, one after another."""
+    """A new Python process that calls functions, one after another."""
 
     def __init__(self):
         # Spawned: a fork of a process with TensorFlow hangs.

@@ -52,13 +52,19 @@ class SegmentationModel(keras.Model):
             floats in 0..1.
         """
         _check_images(x, self.input_shape[-1])
-        one_batch = getattr(x, "ndim", 0) == 4 and len(x) <= (batch_size or _KERAS_BATCH_SIZE)
-        if one_batch and steps is None and callbacks is None and verbose in ("auto", 0):
+        one_batch = getattr(x, "ndim", 0) == 4 and 1 <= len(x) <= (batch_size or _KERAS_BATCH_SIZE)
+        plain = steps is None and callbacks is None and verbose in ("auto", 0)
+        if one_batch and plain and not self._has_replicas():
             # Without the pipeline of Keras' predict, which takes as long as a small network.
             return self.predict_on_batch(x)
         return super().predict(
             x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks
         )
+
+    def _has_replicas(self) -> bool:
+        """Whether it was built under a strategy of several; each would predict the whole batch."""
+        strategy = getattr(self, "distribute_strategy", None)  # of the TensorFlow backend
+        return strategy is not None and strategy.num_replicas_in_sync > 1
 
     def get_config(self) -> dict[str, Any]:
         """The graph, and the classes as JSON."""

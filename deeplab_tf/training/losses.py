@@ -260,8 +260,8 @@ def _at_size_of(logits: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
 def _softmax_cross_entropy(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Softmax cross entropy [N, h, w] of targets int32 [N, h, w] and logits [N, h, w, K].
 
-    On a CPU TensorFlow's own operation computes loss and gradient together, without vector
-    instructions. These operations have them.
+    On a CPU, TensorFlow's own operation computes loss and gradient without the wider vector
+    instructions (2.21, the wheel); oneDNN's softmax has them.
     """
 
     @tf.custom_gradient

@@ -308,23 +308,18 @@ def pixel_loss(run: Run) -> Loss:
 
 def predictor_to_score(run: Run) -> Callable[[], Predictor]:
     """A function that returns a predictor with the weights as they are, or their average."""
-    predict, average = run.recipe.predict, run.network.state.average
-    if average is None and run.recipe.train.precision == "float32":
-        predictor = predict.predictor(
-            keras.Model(run.network.model.input, run.network.model.output[LOGITS])
-        )
-
-        def updated():
-            predictor.update()
-            return predictor
-
-        return updated
-    copy = outside_strategy(run.recipe.model, run.spec)
-    predictor = predict.predictor(copy)
-    weights = weights_by_name(run.network.model) if average is None else average.variables
+    trained, average = run.network.model, run.network.state.average
+    is_scored_itself = average is None and run.recipe.train.precision == "float32"
+    if is_scored_itself:
+        model = keras.Model(trained.input, trained.output[LOGITS])
+    else:
+        model = outside_strategy(run.recipe.model, run.spec)
+    weights = weights_by_name(trained) if average is None else average.variables
+    predictor = run.recipe.predict.predictor(model)
 
     def up_to_date():
-        copy_weights(weights, copy)
+        if not is_scored_itself:
+            copy_weights(weights, model)
         predictor.update()
         return predictor
 

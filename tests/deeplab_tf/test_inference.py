@@ -42,8 +42,9 @@ def test_names_and_classes_stay():
     network = inference_model(model)
     assert network.dataset_spec == "the classes"
     assert type(network) is type(model)
-    kept = {layer.name for layer in network.layers}
-    assert {layer.name for layer in model.layers if layer.name.endswith("conv1")} <= kept
+    convs = [x.name for x in model.layers if isinstance(x, keras.layers.Conv2D)]
+    assert len(convs) > 10
+    assert [x.name for x in network.layers if isinstance(x, keras.layers.Conv2D)] == convs
     assert network.output_shape == model.output_shape
 
 
@@ -85,6 +86,22 @@ def test_a_network_without_normalization_is_its_own():
     model = keras.Model(image, keras.layers.Conv2D(4, 3)(image))
     assert inference_model(model) is model
     copy_weights(model, inference_model(model))
+
+
+def test_networks_within_it_without_anything_to_fold_are_copied():
+    inner = keras.Input((None, None, 4))
+    functional = keras.Model(inner, keras.layers.Conv2D(4, 3)(inner))
+    sequential = keras.Sequential([keras.Input((None, None, 4)), keras.layers.Conv2D(4, 3)])
+    image = keras.Input((None, None, 3))
+    x = keras.layers.BatchNormalization(name="goes")(keras.layers.Conv2D(4, 1)(image))
+    model = as_trained(keras.Model(image, sequential(functional(x))))
+    network = inference_model(model)
+    assert norms(network) == []
+    check_equal(model, network)
+    as_trained(model, seed=2)
+    copy_weights(model, network)
+    check_equal(model, network)
+    assert len(functional._inbound_nodes) == len(sequential._inbound_nodes) == 1
 
 
 def test_what_something_else_reads_is_not_folded():

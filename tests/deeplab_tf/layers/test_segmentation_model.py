@@ -129,3 +129,12 @@ def test_floats_that_are_normalized_already_are_refused():
     images = np.linspace(-1, 1, 2 * 9 * 9 * 3, dtype=np.float32).reshape(2, 9, 9, 3)
     with pytest.raises(ValueError, match=r"these floats lie in -1\.\.1"):
         small_model().predict(images, verbose=0)
+
+
+def test_replicas_share_the_images_of_one_batch():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = small_model()
+    expected = model(images((4, 9, 12, 3)).astype(np.float32), training=False)
+    found = model.predict(images((4, 9, 12, 3)))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
