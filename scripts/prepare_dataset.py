@@ -60,6 +60,8 @@ def main(argv: list[str]) -> None:
     )
     splits = ", ".join(f"{split} {number}" for split, number in prepared.spec.splits.items())
     print(f"{prepared.spec.name} is ready: {splits}; {', '.join(prepared.spec.class_names)}")
+    for note in prepared.notes:
+        print(note)
     for split, reason in prepared.absent.items():
         print(f"without {split!r}: {reason}")
     if _SAMPLES.value is not None:

@@ -142,6 +142,8 @@ class OpenDataset:
     sources: Mapping[str, ExampleSource]
     # missing split -> why it is missing, and what to do
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # lines for those who prepare it, such as how many examples were kept
+    notes: tuple[str, ...] = ()
 
     def source(self, split: str) -> ExampleSource:
         """The examples of `split`.

@@ -150,3 +150,26 @@ def test_prepare_shows_progress_and_what_is_still_missing(tmp_path):
     assert "preparing camvid train" in done.stderr
     assert "camvid is ready: train 1, val 1, trainval 2; sky, building" in done.stdout
     assert "without 'test': it is not prepared. Download these files" in done.stdout
+
+
+@pytest.mark.slow  # processes that import TensorFlow
+def test_prepare_says_how_many_examples_were_kept_and_says_it_again(tmp_path):
+    voc = tmp_path / "raw" / "VOCdevkit" / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (voc / folder).mkdir(parents=True)
+    for split, number in {"train": 9, "val": 1}.items():  # chairs, airplanes
+        Image.new("RGB", (8, 6)).save(voc / "JPEGImages" / f"{split}.jpg")
+        label = Image.fromarray(np.full((6, 8), number, np.uint8))
+        label.save(voc / "SegmentationClass" / f"{split}.png")
+        (voc / "ImageSets/Segmentation" / f"{split}.txt").write_text(f"{split}\n")
+    flags = [
+        "--dataset=release",
+        "--dataset.name=voc2012",
+        f"--raw_dir={tmp_path / 'raw'}",
+        f"--data_dir={tmp_path / 'data'}",
+        "--allow_subset",
+    ]
+    for _ in range(2):
+        done = run("prepare_dataset", *flags)
+        assert done.returncode == 0, done.stderr
+        assert "\nhard: kept 1 of 2; DeepLabv3, Sec. 4.3, states no number\n" in done.stdout

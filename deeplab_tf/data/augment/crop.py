@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import ClassVar
 
+import numpy as np
+
 from deeplab_tf.data.augment.resize import Window
 from deeplab_tf.recipe.lazy import tf
 from deeplab_tf.recipe.options import Options, option
@@ -24,6 +26,9 @@ class RandomCrop(Options):
     size: int = option(513, "side of the square, pixels", minimum=1)
     # code: DeepLab's mean pixel
     pad_color: float = option(127.5, "gray value of the padding, 0..255", minimum=0, maximum=255)
+    pad_rgb: tuple[float, float, float] | None = option(
+        None, "red, green and blue of the padding, 0..255; none: pad_color", minimum=0, maximum=255
+    )
     pad_label: int | None = option(None, "class of the padding; none: ignored", minimum=0)
 
     def __call__(
@@ -51,8 +56,9 @@ class RandomCrop(Options):
         positions = tf.cast(tf.maximum(size - self.size, 0) + 1, tf.uint32)
         corner = tf.random.stateless_uniform([2], seed, None, None, tf.uint32) % positions
         image, label = part((tf.cast(corner, tf.int32), tf.minimum(size, self.size)))
+        color = self.pad_color if self.pad_rgb is None else self.pad_rgb
         image, label = pad_to(
-            image, label, self.size, color=self.pad_color, added=added_label(self.pad_label)
+            image, label, self.size, color=color, added=added_label(self.pad_label)
         )
         square = [self.size, self.size]
         return tf.ensure_shape(image, [*square, 3]), tf.ensure_shape(label, square)
@@ -82,7 +88,12 @@ def crop_at(
 
 
 def pad_to(
-    image: tf.Tensor, label: tf.Tensor, size: int, *, color: float, added: int
+    image: tf.Tensor,
+    label: tf.Tensor,
+    size: int,
+    *,
+    color: float | tuple[float, float, float],
+    added: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Pads sides below `size` up to it, at the bottom and on the right (code: both references).
 
@@ -90,21 +101,34 @@ def pad_to(
       image: uint8 or float32 [H, W, 3].
       label: int32 [H, W].
       size: pixels.
-      color: gray value of the added pixels, 0..255.
+      color: of the added pixels: gray value, or red, green and blue; 0..255.
       added: their label.
 
     Returns:
       (image, label) without a side below `size`.
     """
-    if color != int(color):  # not a byte
+    if not np.array_equal(color, np.uint8(color)):
         image = tf.cast(image, tf.float32)
     missing = tf.maximum(size - tf.shape(label), 0)
     paddings = [[0, missing[0]], [0, missing[1]]]
     return tf.cond(
         tf.reduce_any(missing > 0),
         lambda: (
-            tf.pad(image, [*paddings, [0, 0]], constant_values=tf.cast(color, image.dtype)),
+            _pad_image(image, paddings, color),
             tf.pad(label, paddings, constant_values=added),
         ),
         lambda: (image, label),
     )
+
+
+def _pad_image(
+    image: tf.Tensor, paddings: list[list], color: float | tuple[float, float, float]
+) -> tf.Tensor:
+    if isinstance(color, tuple):
+        channels = zip(tf.unstack(image, axis=-1), color, strict=True)
+        return tf.stack([_pad(channel, paddings, value) for channel, value in channels], axis=-1)
+    return _pad(image, [*paddings, [0, 0]], color)
+
+
+def _pad(values: tf.Tensor, paddings: list[list], constant: float) -> tf.Tensor:
+    return tf.pad(values, paddings, constant_values=tf.cast(constant, values.dtype))

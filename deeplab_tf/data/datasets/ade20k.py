@@ -10,6 +10,7 @@ from deeplab_tf.data.release.archives import Archive, ReleaseFiles, by_stem, pai
 from deeplab_tf.data.release.dataset import Part, ReleasedDataset
 from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample
 from deeplab_tf.data.release.labels import read_png
+from deeplab_tf.data.release.server_files import ServerFormat
 
 # The first name that objectInfo150.txt of the release gives each class.
 CLASS_NAMES = tuple(
@@ -44,6 +45,7 @@ _COLORS = bytes.fromhex(
     "ff007afff5000abed4d6ff0000ccff1400ffffff000099ff0029ff00ffcc2900ff29ff00ad00ff00f5ff"
     "4700ff7a00ff00ffb8005cffb8ff000085ffffd60019c2c266ff005c00ff"
 )
+_PALETTE = tuple(tuple(_COLORS[3 * index : 3 * index + 3]) for index in range(len(CLASS_NAMES)))
 # 0 is everything else, which is not scored. code: FastFCN's and the benchmark's.
 _STORED = {0: IGNORE_LABEL, **{index + 1: index for index in range(len(CLASS_NAMES))}}
 _FOLDERS = {"train": "training", "val": "validation"}
@@ -84,7 +86,7 @@ def _read(example: ReleasedExample) -> np.ndarray:
 DATASET = ReleasedDataset(
     name="ade20k",
     class_names=CLASS_NAMES,
-    palette=tuple(tuple(_COLORS[3 * index : 3 * index + 3]) for index in range(len(CLASS_NAMES))),
+    palette=_PALETTE,
     parts=(
         Part(
             name="scene_parsing",
@@ -100,4 +102,11 @@ DATASET = ReleasedDataset(
         ),
     ),
     joined={"trainval": ("train", "val")},
+    # cited: Zhou et al. 2017, the benchmark's development kit: names and archive; 0 is not scored.
+    # code: FastFCN writes class + 1 and a palette.
+    server=ServerFormat(
+        values=tuple(range(1, len(CLASS_NAMES) + 1)),
+        palette=((0, 0, 0), *_PALETTE),
+        archive="zip",
+    ),
 )

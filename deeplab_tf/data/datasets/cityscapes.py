@@ -1,8 +1,9 @@
-"""Cityscapes, fine labels (Cordts et al. 2016)."""
+"""Cityscapes, fine and coarse labels (Cordts et al. 2016)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from deeplab_tf.data.release.archives import Archive, ReleaseFiles, by_stem, pai
 from deeplab_tf.data.release.dataset import Part, ReleasedDataset
 from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample
 from deeplab_tf.data.release.labels import read_png, relabeled
+from deeplab_tf.data.release.server_files import ServerFormat
 
 # name -> (number in the labelIds files, color). cited: Cordts et al. 2016, its labels.py.
 CLASSES = {
@@ -39,12 +41,15 @@ CLASS_OF_NUMBER = {
     **dict.fromkeys([*range(_NUM_LABELS), 255], IGNORE_LABEL),
     **{number: index for index, (number, _) in enumerate(CLASSES.values())},
 }
-_IMAGE_END, _LABEL_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
+_IMAGE_END = "_leftImg8bit.png"
+_FINE_END, _COARSE_END = "_gtFine_labelIds.png", "_gtCoarse_labelIds.png"
+# ours: left out. In the release this image of train_extra is black, and its label has one value.
+_DAMAGED = "troisdorf/troisdorf_000000_000073"
 
 _IMAGES = Archive(
     file="leftImg8bit_trainvaltest.zip",
     base="",
-    holds="leftImg8bit",
+    holds="leftImg8bit/train",
     source="https://www.cityscapes-dataset.com/downloads, after registration, 11 GB",
 )
 _LABELS = Archive(
@@ -53,11 +58,35 @@ _LABELS = Archive(
     holds="gtFine",
     source="https://www.cityscapes-dataset.com/downloads, after registration, 241 MB",
 )
+_EXTRA_IMAGES = Archive(
+    file="leftImg8bit_trainextra.zip",
+    base="",
+    holds="leftImg8bit/train_extra",
+    source="https://www.cityscapes-dataset.com/downloads, after registration, 44 GB",
+)
+_COARSE_LABELS = Archive(
+    file="gtCoarse.zip",
+    base="",
+    holds="gtCoarse",
+    source="https://www.cityscapes-dataset.com/downloads, after registration, 1.3 GB",
+)
 
 
 def _list(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
     images = by_stem(os.path.join(files.folder(_IMAGES), "leftImg8bit", split), _IMAGE_END)
-    labels = by_stem(os.path.join(files.folder(_LABELS), "gtFine", split), _LABEL_END)
+    labels = by_stem(os.path.join(files.folder(_LABELS), "gtFine", split), _FINE_END)
+    return _examples(images, labels)
+
+
+def _list_coarse(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    images = by_stem(os.path.join(files.folder(_EXTRA_IMAGES), "leftImg8bit", split), _IMAGE_END)
+    labels = by_stem(os.path.join(files.folder(_COARSE_LABELS), "gtCoarse", split), _COARSE_END)
+    for paths in (images, labels):
+        paths.pop(_DAMAGED, None)  # some remove the image themselves
+    return _examples(images, labels)
+
+
+def _examples(images: Mapping[str, str], labels: Mapping[str, str]) -> list[ReleasedExample]:
     return [
         ReleasedExample(name=os.path.basename(stem), image=image, label=label, read_label=_read)
         for stem, (image, label) in paired(images, labels).items()
@@ -100,6 +129,23 @@ DATASET = ReleasedDataset(
             needs=((_IMAGES,),),
             list_examples=_list_test,
         ),
+        Part(
+            name="coarse",
+            # cited: Cordts et al. 2016: 20000, rounded; the release has 19998. One is left out.
+            splits={"train_extra": 19998 - 1},
+            needs=((_EXTRA_IMAGES,), (_COARSE_LABELS,)),
+            list_examples=_list_coarse,
+        ),
     ),
-    joined={"trainval": ("train", "val")},
+    joined={
+        "trainval": ("train", "val"),
+        # cited: Chen et al. 2017 (DeepLabv3), App. C: 3475 fine and the extra 20000 coarse labels,
+        # "trainval_coarse". code: DeepLab's has 23473, which is 3475 + 19998.
+        "trainval_extra": ("train", "val", "train_extra"),
+    },
+    # cited: Cordts et al. 2016, its evaluation code and site: one <city>_<sequence>_<frame>*.png
+    # with labelIds for each image, in a zip file. code: both papers' code writes these numbers.
+    server=ServerFormat(
+        values=tuple(number for number, _ in CLASSES.values()), palette=None, archive="zip"
+    ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,9 @@ _COCO_NAMES = {
 # kept; pixels of none of VOC's classes are background.
 MOST_PIXELS_LEFT_OUT = 1000
 
+# Given the masks of an image's regions and its label, whether the image is kept.
+Rule = Callable[[Sequence[np.ndarray], np.ndarray], bool]
+
 
 def _images(split: str, size: str) -> Archive:
     return Archive(
@@ -47,7 +50,9 @@ _ANNOTATIONS = Archive(
 )
 
 
-def _list(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+def _list(
+    files: ReleaseFiles, split: str, *, keeps: Rule, first_wins: bool
+) -> list[ReleasedExample]:
     images = os.path.join(files.folder(_IMAGES[split]), f"{split}2017")
     file = os.path.join(files.folder(_ANNOTATIONS), "annotations", f"instances_{split}2017.json")
     if not os.path.isfile(file):
@@ -68,7 +73,12 @@ def _list(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
             name=os.path.splitext(image["file_name"])[0],
             image=os.path.join(images, image["file_name"]),
             read_label=functools.partial(
-                _read, image=image, regions=regions[image["id"]], class_of=class_of
+                _read,
+                image=image,
+                regions=regions[image["id"]],
+                class_of=class_of,
+                keeps=keeps,
+                first_wins=first_wins,
             ),
         )
         for image in tree["images"]
@@ -95,50 +105,99 @@ def _read(
     image: Mapping[str, Any],
     regions: Sequence[Mapping[str, Any]],
     class_of: Mapping[int, int],
+    keeps: Rule,
+    first_wins: bool,
 ) -> np.ndarray | None:
     try:
-        label = rasterize(
-            [(class_of[region["category_id"]], region["segmentation"]) for region in regions],
-            image["height"],
-            image["width"],
-        )
+        size = image["height"], image["width"]
+        masks = [region_mask(region["segmentation"], *size) for region in regions]
+        classes = [class_of[region["category_id"]] for region in regions]
+        label = combined(classes, masks, *size, first_wins=first_wins)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the annotation of {example.image} is damaged: {error!r}") from error
-    return label if np.count_nonzero(label) > MOST_PIXELS_LEFT_OUT else None
+    return label if keeps(masks, label) else None
 
 
-def rasterize(
-    regions: Sequence[tuple[int, Sequence[np.ndarray] | Mapping[str, Any]]],
-    height: int,
-    width: int,
-) -> np.ndarray:
-    """Draws regions into a label.
+def has_large_region(masks: Sequence[np.ndarray], label: np.ndarray) -> bool:
+    """Whether one annotated region is large enough.
 
-    Where regions of different classes overlap, the data does not say which one is in front: such
-    pixels are void. ours: DeepLab's code for COCO was not released.
+    cited: Chen et al. 2017 (DeepLabv3), Sec. 4.3, "annotation regions larger than 1000 pixels".
+    ours: one such region is enough; the text can also be read otherwise.
 
     Args:
-      regions: (class, polygons x0, y0, x1, y1, ... or a run length code) of each region.
-      height: height of the label, pixels.
-      width: width of the label, pixels.
+      masks: bool [H, W] of each region.
+      label: uint8 [H, W].
+    """
+    return any(np.count_nonzero(mask) > MOST_PIXELS_LEFT_OUT for mask in masks)
+
+
+def has_many_labeled_pixels(masks: Sequence[np.ndarray], label: np.ndarray) -> bool:
+    """Whether all regions together have enough pixels. code: FastFCN, as EncNet.
+
+    Args:
+      masks: bool [H, W] of each region.
+      label: uint8 [H, W].
+    """
+    return np.count_nonzero(label) > MOST_PIXELS_LEFT_OUT
+
+
+def region_mask(
+    shape: Sequence[np.ndarray] | Mapping[str, Any], height: int, width: int
+) -> np.ndarray:
+    """Draws a region.
+
+    ours: a pixel is inside if its center is; COCO's own tools differ at the outlines.
+
+    Args:
+      shape: polygons x0, y0, x1, y1, ... or a run length code.
+      height: of the image, pixels.
+      width: of the image, pixels.
+
+    Returns:
+      bool [height, width].
+
+    Raises:
+      ValueError: the region has neither of these forms, or is of another size.
+    """
+    if isinstance(shape, Mapping):
+        return _run_lengths(shape, height, width)
+    inside = np.zeros((height, width), bool)
+    for polygon in shape:
+        inside |= _polygon(polygon, height, width)
+    return inside
+
+
+def combined(
+    classes: Sequence[int],
+    masks: Sequence[np.ndarray],
+    height: int,
+    width: int,
+    *,
+    first_wins: bool,
+) -> np.ndarray:
+    """Makes a label of regions.
+
+    Where regions of different classes overlap, the data does not say which one is in front.
+
+    Args:
+      classes: of each region.
+      masks: bool [height, width] of each region.
+      height: of the label, pixels.
+      width: of the label, pixels.
+      first_wins: overlaps have the class of the first region (code: FastFCN); False: they are
+        void (ours: DeepLab's code for COCO was not released).
 
     Returns:
       uint8 [height, width]; 0 where there is no region.
-
-    Raises:
-      ValueError: a region has neither of these forms, or is of another size.
     """
     label = np.zeros((height, width), np.uint8)
-    for class_index, shape in regions:
-        if isinstance(shape, Mapping):
-            inside = _run_lengths(shape, height, width)
+    for class_index, inside in zip(classes, masks, strict=True):
+        if first_wins:
+            label[inside & (label == 0)] = class_index
         else:
-            inside = np.zeros((height, width), bool)
-            for polygon in shape:
-                inside |= _polygon(polygon, height, width)
-        others = inside & (label != 0) & (label != class_index)
-        label[inside] = class_index
-        label[others] = IGNORE_LABEL
+            others = inside & (label != 0) & (label != class_index)
+            label[inside] = class_index
+            label[others] = IGNORE_LABEL
     return label
 
 
@@ -176,17 +235,37 @@ def _run_lengths(code: Mapping[str, Any], height: int, width: int) -> np.ndarray
     return inside.reshape((height, width), order="F")
 
 
-DATASET = ReleasedDataset(
-    name="coco_voc",
-    class_names=voc2012.CLASS_NAMES,
-    palette=voc2012.PALETTE,
-    parts=(
-        Part(
-            name="instances2017",
-            # cited: Lin et al. 2014, release of 2017: all images, before some are left out
-            splits={"train": 118287, "val": 5000},
-            needs=((_IMAGES["train"],), (_IMAGES["val"],), (_ANNOTATIONS,)),
-            list_examples=_list,
+def _dataset(
+    name: str, part: str, expected: str, *, keeps: Rule, first_wins: bool
+) -> ReleasedDataset:
+    return ReleasedDataset(
+        name=name,
+        class_names=voc2012.CLASS_NAMES,
+        palette=voc2012.PALETTE,
+        parts=(
+            Part(
+                name=part,
+                # cited: Lin et al. 2014, release of 2017: all images, before some are left out.
+                # Its train is the trainval minus minival of 2014, which DeepLabv3 trains on.
+                splits={"train": 118287, "val": 5000},
+                needs=((_IMAGES["train"],), (_IMAGES["val"],), (_ANNOTATIONS,)),
+                list_examples=functools.partial(_list, keeps=keeps, first_wins=first_wins),
+                expected_kept={"train": expected},
+            ),
         ),
-    ),
+    )
+
+
+_DEEPLAB = "DeepLabv3, Sec. 4.3: about 60K"  # cited
+DATASET = _dataset("coco_voc", "large_regions", _DEEPLAB, keeps=has_large_region, first_wins=False)
+DATASET_FIRST = _dataset(
+    "coco_voc_first", "large_regions", _DEEPLAB, keeps=has_large_region, first_wins=True
+)
+DATASET_FASTFCN = _dataset(
+    "coco_voc_fastfcn",
+    "many_pixels",
+    # A user's count, in issue 6335 of tensorflow/models.
+    "FastFCN's authors state no number, users of the same rule more than 90K",
+    keeps=has_many_labeled_pixels,
+    first_wins=True,
 )

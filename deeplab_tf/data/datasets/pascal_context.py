@@ -10,6 +10,7 @@ from deeplab_tf.data.release.archives import Archive, ReleaseFiles, lines
 from deeplab_tf.data.release.dataset import Part, ReleasedDataset
 from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample
 from deeplab_tf.data.release.labels import read_mat
+from deeplab_tf.data.release.server_files import ServerFormat
 from deeplab_tf.recipe.dataset_spec import bit_palette
 
 # Class -> its number among the 459 of the label files. code: FastFCN's list.
@@ -120,10 +121,18 @@ DATASET = ReleasedDataset(
     parts=(
         Part(
             name="labels59",
-            splits={"train": 4998, "val": 5105},  # paper: FastFCN, Sec. 4.1
+            # paper: FastFCN, Sec. 4.1, and the release. code: FastFCN's reads the labels from the
+            # file of another API, which lacks three of these images and has 4996 and 5104.
+            splits={"train": 4998, "val": 5105},
             needs=((_IMAGES,), (_LABELS,)),
             list_examples=_list,
         ),
+    ),
+    # code: FastFCN's file of a prediction has class + 1. There is no server; the archive is ours.
+    server=ServerFormat(
+        values=tuple(range(1, len(CLASSES) + 1)),
+        palette=bit_palette(len(CLASSES) + 1),
+        archive="zip",
     ),
 )
 
@@ -135,4 +144,10 @@ DATASET_60 = ReleasedDataset(
     parts=DATASET.parts,
     stored_as=DATASET.name,
     relabel={IGNORE_LABEL: 0, **{index: index + 1 for index in range(len(CLASSES))}},
+    # ours: the same values, and 0 for background
+    server=ServerFormat(
+        values=tuple(range(len(CLASSES) + 1)),
+        palette=bit_palette(len(CLASSES) + 1),
+        archive="zip",
+    ),
 )

@@ -23,6 +23,8 @@ RELEASES: dict[str, ReleasedDataset] = {
     "camvid": camvid.DATASET,
     "cityscapes": cityscapes.DATASET,
     "coco_voc": coco_voc.DATASET,
+    "coco_voc_fastfcn": coco_voc.DATASET_FASTFCN,
+    "coco_voc_first": coco_voc.DATASET_FIRST,
     "pascal_context": pascal_context.DATASET,
     "pascal_context60": pascal_context.DATASET_60,
     "voc2012": voc2012.DATASET,

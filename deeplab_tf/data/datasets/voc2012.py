@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import numpy as np
@@ -10,6 +11,7 @@ from deeplab_tf.data.release.archives import Archive, ReleaseFiles, by_stem, lin
 from deeplab_tf.data.release.dataset import Part, ReleasedDataset
 from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample
 from deeplab_tf.data.release.labels import read_mat, read_png
+from deeplab_tf.data.release.server_files import ServerFormat
 from deeplab_tf.recipe.dataset_spec import bit_palette
 
 CLASS_NAMES = (
@@ -36,6 +38,9 @@ CLASS_NAMES = (
     "tvmonitor",
 )
 PALETTE = bit_palette(len(CLASS_NAMES))
+# cited: Chen et al. 2017 (DeepLabv3), Sec. 4.3, whose "table" is diningtable
+HARD_CLASSES = ("bicycle", "chair", "diningtable", "pottedplant", "sofa")
+_HARD = [CLASS_NAMES.index(name) for name in HARD_CLASSES]
 _STORED = {**{index: index for index in range(len(CLASS_NAMES))}, IGNORE_LABEL: IGNORE_LABEL}
 _FILE_PALETTE = dict(enumerate(bit_palette(256)))  # void is (224, 224, 192)
 _SEGMENTATION = "ImageSets/Segmentation"
@@ -79,6 +84,15 @@ def _list_voc(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
     ]
 
 
+def _list_hard(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
+    """All of train and val; `_read_hard` leaves most of them out."""
+    return [
+        dataclasses.replace(example, read_label=_read_hard)
+        for own_split in ("train", "val")
+        for example in _list_voc(files, own_split)
+    ]
+
+
 def _list_test(files: ReleaseFiles, split: str) -> list[ReleasedExample]:
     folder = files.folder(_TEST)
     return [
@@ -116,6 +130,11 @@ def _read(example: ReleasedExample) -> np.ndarray:
     return read_png(example.label, _STORED, _FILE_PALETTE)
 
 
+def _read_hard(example: ReleasedExample) -> np.ndarray | None:
+    label = _read(example)
+    return label if np.isin(label, _HARD).any() else None
+
+
 def _read_sbd(example: ReleasedExample) -> np.ndarray:
     return read_mat(example.label, ("GTcls", "Segmentation"), _STORED)
 
@@ -145,6 +164,29 @@ DATASET = ReleasedDataset(
             needs=((_TEST,),),
             list_examples=_list_test,
         ),
+        Part(
+            name="hard",
+            splits={"hard": 1464 + 1449},  # all of train and val, before most are left out
+            needs=((_TRAINVAL,),),
+            list_examples=_list_hard,
+            expected_kept={"hard": "DeepLabv3, Sec. 4.3, states no number"},
+        ),
     ),
-    joined={"trainval": ("train", "val"), "trainaug": ("train", "sbd")},
+    joined={
+        "trainval": ("train", "val"),
+        "trainaug": ("train", "sbd"),
+        # cited: Chen et al. 2017 (DeepLabv3), Sec. 4.3: images with hard classes a second time
+        "trainval_hard": ("train", "val", "hard"),
+    },
+    # cited: Everingham and Winn 2012 (the development kit), Sec. 5: folders, names and palette
+    server=ServerFormat(
+        values=tuple(range(len(CLASS_NAMES))),
+        palette=bit_palette(256),
+        archive="tgz",
+        folder="results/VOC2012/Segmentation/{competition}_{split}_cls",
+        competitions={
+            "comp6": "trained on anything but the test images, such as ImageNet, SBD or COCO",
+            "comp5": "trained on VOC's own train and val alone, without pretraining on other data",
+        },
+    ),
 )

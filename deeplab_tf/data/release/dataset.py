@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deeplab_tf.data.release.archives import Archive, Progress, ReleaseFiles
-from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample, encode
+from deeplab_tf.data.release.examples import IGNORE_LABEL, ReleasedExample, encode, is_kept
+from deeplab_tf.data.release.server_files import ServerFormat
 from deeplab_tf.data.sources import JoinedSource, RecordSource, RelabeledSource
 from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset
 from deeplab_tf.recipe.messages import shortened
@@ -25,6 +26,8 @@ class Part:
     splits: Mapping[str, int]  # split -> examples that the release has
     needs: tuple[tuple[Archive, ...], ...]  # one archive of each row
     list_examples: Callable[[ReleaseFiles, str], Sequence[ReleasedExample]]  # of a split
+    # split some of whose examples are left out -> who says how many are kept
+    expected_kept: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def missing(self, files: ReleaseFiles) -> list[str]:
         """The rows of `needs` of which no archive is there, one line each."""
@@ -48,6 +51,7 @@ class ReleasedDataset:
     # For another reading of a stored dataset: that one's name, and its classes -> classes here
     stored_as: str | None = None
     relabel: Mapping[int, int] | None = None
+    server: ServerFormat | None = None  # what its test server wants; None: there is no server
 
     def prepare(
         self,
@@ -104,6 +108,10 @@ class ReleasedDataset:
                 raise FileNotFoundError(
                     f"{len(absent)} files of {self.name} {split} are missing: {shortened(absent)}."
                 )
+        # A subset may have none of the examples that an optional part keeps.
+        if allow_subset and part is not self.parts[0]:
+            if not all(any(map(is_kept, listed)) for listed in examples.values()):
+                return
         builder = self._builder(
             part,
             data_dir,
@@ -111,7 +119,10 @@ class ReleasedDataset:
                 split: self._encoded(split, listed, progress or (lambda *_: None))
                 for split, listed in examples.items()
             },
-            metadata={"complete": all(len(examples[s]) == n for s, n in part.splits.items())},
+            metadata={
+                "complete": all(len(examples[s]) == n for s, n in part.splits.items()),
+                "listed": {split: len(listed) for split, listed in examples.items()},
+            },
         )
         _check_complete(builder.write(), allow_subset)
 
@@ -158,11 +169,14 @@ class ReleasedDataset:
           FileNotFoundError: the dataset is not prepared.
           ValueError: its files are damaged.
         """
-        stored, absent = {}, {}
+        stored, absent, notes = {}, {}, []
         for part in self.parts:
             builder = self._builder(part, data_dir)
             if os.path.isdir(builder.data_dir):
                 stored |= {split: RecordSource(builder, split) for split in builder.info.splits}
+                for split, expected in part.expected_kept.items():
+                    listed = _written(builder, "listed")[split]
+                    notes.append(f"{split}: kept {len(stored[split]):,} of {listed:,}; {expected}")
             elif part is self.parts[0]:
                 raise FileNotFoundError(
                     f"{self.name} is not prepared: there is no {builder.data_dir}."
@@ -187,7 +201,7 @@ class ReleasedDataset:
             palette=self.palette,
             splits={split: len(source) for split, source in sources.items()},
         )
-        return OpenDataset(spec=spec, sources=sources, absent=absent)
+        return OpenDataset(spec=spec, sources=sources, absent=absent, notes=tuple(notes))
 
     def _how_to(self, part: Part, data_dir: str | None) -> str:
         place = f" --data_dir={data_dir}" if data_dir else ""
@@ -199,8 +213,19 @@ class ReleasedDataset:
 
 
 def _check_complete(builder: RecordBuilder, allow_subset: bool) -> None:
-    if not (builder.info.metadata["complete"] or allow_subset):
+    if not (_written(builder, "complete") or allow_subset):
         raise ValueError(
             f"{builder.data_dir} was prepared with --allow_subset and lacks examples. Remove this"
             " directory to prepare it again, or give --allow_subset to keep it."
         )
+
+
+def _written(builder: RecordBuilder, key: str) -> Any:
+    """What `_prepare_part` wrote beside the examples."""
+    metadata = builder.info.metadata
+    if not metadata or key not in metadata.keys():
+        raise ValueError(
+            f"{builder.data_dir} is damaged: metadata.json lacks {key!r}. Remove this directory and"
+            " prepare the dataset again."
+        )
+    return metadata[key]

@@ -28,6 +28,15 @@ class ReleasedExample:
     read_label: Callable[[ReleasedExample], np.ndarray | None] | None = None
 
 
+def is_kept(example: ReleasedExample) -> bool:
+    """Whether `encode` stores the example.
+
+    Raises:
+      ValueError: the label cannot be read.
+    """
+    return example.read_label is None or example.read_label(example) is not None
+
+
 def encode(example: ReleasedExample) -> dict[str, object] | None:
     """Reads and checks one example.
 

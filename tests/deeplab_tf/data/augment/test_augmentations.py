@@ -102,6 +102,8 @@ _LIMITED = [
     for limit, step in zip(field.metadata["limits"], (-1, 1, 0, 0), strict=True)
     if limit is not None
     for value in [limit + step]
+    # A tuple of numbers has the limits of each.
+    for value in [(value,) * 3 if field.name == "pad_rgb" else value]
 ]
 
 

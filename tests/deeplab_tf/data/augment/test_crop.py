@@ -55,3 +55,21 @@ def test_padding_has_the_class_that_is_set(pad_label, expected):
     assert np.all(label.numpy()[7:] == expected) and np.all(label.numpy()[:, 9:] == expected)
     assert np.all(image.numpy()[7:] == 0) and np.all(image.numpy()[:, 9:] == 0)
     np.testing.assert_array_equal(label[:7, :9], _LABEL)
+
+
+@pytest.mark.parametrize(
+    ("color", "dtype"), [((123.15, 115.9, 103.06), tf.float32), ((9, 0, 255), tf.uint8)]
+)
+def test_padding_may_have_a_color(color, dtype):
+    image, label = _cropped(image=_IMAGE.astype(np.uint8), size=12, pad_rgb=color)
+    assert image.dtype == dtype and image.shape == (12, 12, 3)
+    added = label.numpy() == ADDED_LABEL
+    assert added.sum() == 12 * 12 - 7 * 9
+    np.testing.assert_array_equal(image.numpy()[added], [np.float32(color)] * added.sum())
+    np.testing.assert_array_equal(image[:7, :9], _IMAGE)
+
+
+@pytest.mark.parametrize("color", [(1.0, 2.0), 127.5, (0.0, 0.0, 256.0)])
+def test_a_color_is_three_numbers_of_a_byte(color):
+    with pytest.raises(ValueError, match=r"^pad_rgb must be (number,number,number|at most 255)"):
+        RandomCrop(pad_rgb=color)

@@ -23,6 +23,13 @@ def _rectangle(x0, y0, x1, y1):
     return np.array([x0, y0, x1, y0, x1, y1, x0, y1], np.float32)
 
 
+def _label(regions, height, width, *, first_wins=False):
+    """The label of regions, each a class and its shape."""
+    masks = [coco_voc.region_mask(shape, height, width) for _, shape in regions]
+    classes = [index for index, _ in regions]
+    return coco_voc.combined(classes, masks, height, width, first_wins=first_wins)
+
+
 @pytest.fixture
 def coco(release):
     """'train': a couch above 1000 pixels, a small one, a hydrant; 'val': a crowd of people."""
@@ -57,6 +64,8 @@ def test_images_with_enough_labeled_pixels_are_kept(coco, labels):
         coco.pack(archive, member)
     dataset = coco.prepare("coco_voc")
     assert dataset.spec.splits == {"train": 1, "val": 1}
+    note = "train: kept 1 of 3; DeepLabv3, Sec. 4.3: about 60K"
+    assert dataset.notes == coco.open("coco_voc").notes == (note,)
     expected = np.zeros((40, 50))
     expected[3:33, 2:42] = dataset.spec.class_names.index("sofa")
     np.testing.assert_array_equal(labels(dataset, "train")["train0"], expected)
@@ -73,32 +82,94 @@ def test_every_class_of_voc_has_one_of_coco():
 
 def test_a_pixel_is_inside_if_its_center_is():
     for x0, y0, x1, y1 in [(1, 2, 4, 5), (0.5, 0.4, 3.5, 2.6), (0.6, 0.2, 3.7, 2.8)]:
-        label = coco_voc.rasterize([(7, [_rectangle(x0, y0, x1, y1)])], 6, 5)
+        label = _label([(7, [_rectangle(x0, y0, x1, y1)])], 6, 5)
         rows, columns = np.mgrid[:6, :5] + 0.5
         inside = (rows >= y0) & (rows < y1) & (columns >= x0) & (columns < x1)
         np.testing.assert_array_equal(label == 7, inside)
 
 
 def test_a_drawn_triangle_has_its_area():
-    label = coco_voc.rasterize([(1, [np.array([5.0, 5, 95, 10, 40, 80])])], 100, 100)
+    label = _label([(1, [np.array([5.0, 5, 95, 10, 40, 80])])], 100, 100)
     area = abs(90 * 75 - 35 * 5) / 2
     assert np.count_nonzero(label) == pytest.approx(area, rel=0.01)
 
 
 def test_polygons_may_reach_beyond_the_image_and_have_several_parts():
-    beyond = coco_voc.rasterize([(2, [_rectangle(-9, -9, 99, 99)])], 4, 5)
+    beyond = _label([(2, [_rectangle(-9, -9, 99, 99)])], 4, 5)
     assert np.all(beyond == 2)
     parts = [_rectangle(0, 0, 2, 4), _rectangle(1, 0, 3, 4), _rectangle(4, 0, 5, 4)]
-    assert coco_voc.rasterize([(2, parts)], 4, 5)[0].tolist() == [2, 2, 2, 0, 2]
+    assert _label([(2, parts)], 4, 5)[0].tolist() == [2, 2, 2, 0, 2]
 
 
 def test_overlaps_of_different_classes_are_void():
     regions = [(1, [_rectangle(0, 0, 3, 2)]), (1, [_rectangle(1, 0, 4, 2)])]
-    assert coco_voc.rasterize(regions, 2, 6)[0].tolist() == [1, 1, 1, 1, 0, 0]
+    assert _label(regions, 2, 6)[0].tolist() == [1, 1, 1, 1, 0, 0]
     regions.append((2, [_rectangle(3, 0, 6, 2)]))
-    assert coco_voc.rasterize(regions, 2, 6)[0].tolist() == [1, 1, 1, 255, 2, 2]
+    assert _label(regions, 2, 6)[0].tolist() == [1, 1, 1, 255, 2, 2]
     regions.append((1, [_rectangle(3, 0, 4, 2)]))
-    assert coco_voc.rasterize(regions, 2, 6)[0].tolist() == [1, 1, 1, 255, 2, 2]
+    assert _label(regions, 2, 6)[0].tolist() == [1, 1, 1, 255, 2, 2]
+
+
+def test_the_first_of_overlapping_regions_may_win():
+    regions = [(1, [_rectangle(0, 0, 3, 2)]), (2, [_rectangle(1, 0, 5, 2)])]
+    assert _label(regions, 2, 6, first_wins=True)[0].tolist() == [1, 1, 1, 2, 2, 0]
+    assert _label(regions[::-1], 2, 6, first_wins=True)[0].tolist() == [1, 2, 2, 2, 2, 0]
+    regions.append((3, [_rectangle(0, 0, 6, 2)]))
+    assert _label(regions, 2, 6, first_wins=True)[0].tolist() == [1, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "by_region", "by_label"),
+    [
+        ([1000], False, False),
+        ([1001], True, True),
+        ([600, 600], False, True),
+        ([500, 500], False, False),
+        ([], False, False),
+    ],
+)
+def test_the_two_rules_count_a_region_or_all_of_them(sizes, by_region, by_label):
+    masks = []
+    for i, size in enumerate(sizes):
+        mask = np.zeros((4, 2000), bool)
+        mask[i, :size] = True
+        masks.append(mask)
+    label = coco_voc.combined([1, 2][: len(masks)], masks, 4, 2000, first_wins=True)
+    assert coco_voc.has_large_region(masks, label) == by_region
+    assert coco_voc.has_many_labeled_pixels(masks, label) == by_label
+
+
+_KEPT = {
+    "coco_voc": (["train0", "train3"], [20, 255, 15]),
+    "coco_voc_first": (["train0", "train3"], [20, 20, 15]),
+    "coco_voc_fastfcn": (["train0", "train1", "train3"], [20, 20, 15]),
+}
+
+
+@pytest.mark.parametrize("name", _KEPT)
+def test_the_three_readings_of_coco_keep_and_label_differently(coco, labels, name):
+    path = coco.raw_dir / "annotations/instances_train2017.json"
+    tree = json.loads(path.read_text())
+    # Two regions of 600 pixels each; then a TV and a person who overlap, each above 1000 pixels.
+    halves = [[0, 0, 30, 0, 30, 20, 0, 20], [0, 20, 30, 20, 30, 40, 0, 40]]
+    tv = next(c["id"] for c in CATEGORIES if c["name"] == "tv")
+    tree["annotations"] += [
+        {"image_id": 11, "category_id": 1, "segmentation": [half]} for half in halves
+    ]
+    tree["images"].append({"id": 13, "file_name": "train3.jpg", "height": 40, "width": 50})
+    tree["annotations"] += [
+        {"image_id": 13, "category_id": tv, "segmentation": [[0, 0, 30, 0, 30, 40, 0, 40]]},
+        {"image_id": 13, "category_id": 1, "segmentation": [[20, 0, 50, 0, 50, 40, 20, 40]]},
+    ]
+    path.write_text(json.dumps(tree))
+    coco.image("train2017/train3.jpg", size=(40, 50))
+    dataset = coco.prepare(name)
+    found = labels(dataset, "train")
+    kept, row = _KEPT[name]
+    assert list(found) == kept
+    assert found["train3"][0, [0, 25, 49]].tolist() == row
+    (note,) = dataset.notes
+    assert note.startswith(f"train: kept {len(kept)} of 4; ")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +185,7 @@ def test_overlaps_of_different_classes_are_void():
 )
 def test_damaged_regions_are_refused(shape, message):
     with pytest.raises(ValueError, match=message):
-        coco_voc.rasterize([(1, shape)], 4, 5)
+        coco_voc.region_mask(shape, 4, 5)
 
 
 def test_a_damaged_annotation_file_is_named(coco):

@@ -1,5 +1,7 @@
 """PASCAL VOC 2012 from the official archives, and what SBD adds."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def voc(release):
 
 def test_official_numbers():
     numbers = {split: n for part in voc2012.DATASET.parts for split, n in part.splits.items()}
-    assert numbers == {"train": 1464, "val": 1449, "sbd": 9118, "test": 1456}
+    assert numbers == {"train": 1464, "val": 1449, "sbd": 9118, "test": 1456, "hard": 2913}
     joined = voc2012.DATASET.joined
     assert sum(numbers[split] for split in joined["trainaug"]) == 10582
     assert sum(numbers[split] for split in joined["trainval"]) == 2913
@@ -37,7 +39,11 @@ def test_official_numbers():
 def test_labels_are_the_numbers_of_palette_pictures(voc, labels):
     voc.pack("VOCtrainval_11-May-2012.tar", "VOCdevkit")
     dataset = voc.prepare("voc2012")
-    assert dataset.spec.splits == {"train": 2, "val": 1, "trainval": 3}
+    # All three labels have a bicycle.
+    assert dataset.spec.splits == {
+        **{"train": 2, "val": 1, "hard": 3},
+        **{"trainval": 3, "trainval_hard": 6},
+    }
     assert list(labels(dataset, "train")) == ["a1", "a2"]
     for label in labels(dataset, "trainval").values():
         np.testing.assert_array_equal(label, LABEL)
@@ -65,6 +71,45 @@ def test_trainaug_from_png_files(voc, labels):
         voc.label(f"{VOC}/SegmentationClassAug/{name}.png", np.full((6, 8), 9, np.uint8))
     found = labels(voc.prepare("voc2012"), "trainaug")
     assert {name: label.max() for name, label in found.items()} == {"a1": 255, "a2": 255, "c": 9}
+
+
+def _relabel(voc, **values):
+    for name, value in values.items():
+        label = np.full((6, 8), value, np.uint8)
+        voc.label(f"{VOC}/SegmentationClass/{name}.png", label, bit_palette(256))
+
+
+@pytest.mark.parametrize("name", voc2012.HARD_CLASSES)
+def test_images_with_hard_classes_come_twice(voc, labels, name):
+    _relabel(voc, a1=8, a2=voc2012.CLASS_NAMES.index(name), b1=15)
+    dataset = voc.prepare("voc2012")
+    source = dataset.source("trainval_hard")
+    assert [source.name(i) for i in range(len(source))] == ["a1", "a2", "b1", "a2"]
+    np.testing.assert_array_equal(
+        labels(dataset, "hard")["a2"], labels(dataset, "trainval_hard")["a2"]
+    )
+    assert dataset.notes == ("hard: kept 1 of 3; DeepLabv3, Sec. 4.3, states no number",)
+
+
+def test_hard_classes_are_the_five_of_the_paper():
+    indices = [voc2012.CLASS_NAMES.index(name) for name in voc2012.HARD_CLASSES]
+    assert indices == [2, 9, 11, 16, 18]
+
+
+def test_a_subset_without_hard_classes_is_prepared_without_them(voc):
+    _relabel(voc, a1=1, a2=15, b1=255)
+    dataset = voc.prepare("voc2012")
+    assert dataset.spec.splits == {"train": 2, "val": 1, "trainval": 3}
+    assert set(dataset.absent) >= {"hard", "trainval_hard"} and dataset.notes == ()
+
+
+def test_a_dataset_prepared_before_gains_the_hard_images(voc):
+    voc.prepare("voc2012")
+    before = voc.prepared()
+    shutil.rmtree(voc.data_dir / "voc2012" / "hard")  # as an earlier version left it
+    assert "trainval_hard" in voc.open("voc2012").absent
+    assert voc.prepare("voc2012").spec.splits["trainval_hard"] == 6
+    assert voc.prepared() == before
 
 
 def test_sbd_must_have_all_that_it_adds(voc, mat_file):

@@ -280,3 +280,10 @@ def test_odd_photos_are_stored_as_they_are(release, kind):
     stored = encode(ReleasedExample(name="a", image=str(path)))
     assert stored["image"].getvalue() == path.read_bytes()
     assert decode_image(path.read_bytes()).shape == (6, 8, 3)
+
+
+def test_a_description_without_its_numbers_is_refused_by_name(camvid):
+    camvid.prepare("camvid")
+    (camvid.data_dir / "camvid/segnet/1.0.0/metadata.json").unlink()
+    with pytest.raises(ValueError, match=r"1\.0\.0 is damaged: metadata\.json lacks 'complete'"):
+        camvid.prepare("camvid")
