@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from deeplab_tf.evaluation.resized_image import ResizedImage
+from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.model import DeepLabV3PlusConfig
+from deeplab_tf.recipe.options import lookup
+from deeplab_tf.recipe.parts import Predict
 
 _ARCHIVES = "http://download.tensorflow.org/models/"  # code: model_zoo.md
 VOC_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # code: eval.py's example for PASCAL VOC
@@ -38,8 +42,8 @@ class Released:
       dataset: whose classes the network has; None: a backbone alone.
       num_classes: outputs of its classifier.
       extra_class: logit 0 is for unlabeled pixels, and the dataset's classes begin at 1.
-      image_size: height and width to which images are brought, pixels.
-      pad_size: the same if they are padded to it; None: they are resized.
+      image_size: height and width to which images are brought, by padding, pixels.
+      resized: images and labels are first resized until they fit into it, and scored so.
       scores: how it was evaluated, and the results.
     """
 
@@ -49,13 +53,21 @@ class Released:
     num_classes: int | None = None
     extra_class: bool = False
     image_size: tuple[int, int] = (513, 513)
-    pad_size: tuple[int, int] | None = None
+    resized: bool = False
     scores: tuple[Score, ...] = ()
 
     @property
     def url(self) -> str:
         """Where the archive is; unpack it with `tar xzf`."""
         return _ARCHIVES + self.archive
+
+    def predict(self, score: Score) -> Predict:
+        """How one of its scores was evaluated."""
+        how = {"scales": score.scales, "flip": score.flip, "output_stride": score.output_stride}
+        if self.resized:
+            side = self.image_size[0]
+            return ResizedImage(min_side=side, max_side=side, factor=16, **how)
+        return WholeImage(pad_size=self.image_size, **how)
 
 
 def _mobilenet_v2(backbone: str = "mobilenet_v2") -> DeepLabV3PlusConfig:
@@ -68,19 +80,13 @@ def _pretrained(backbone: str, archive: str) -> Released:
 
 
 _XCEPTION65 = DeepLabV3PlusConfig(backbone="xception65")
-_VOC = {"dataset": "voc2012", "num_classes": 21, "pad_size": (513, 513)}
-_CITYSCAPES = {
-    "dataset": "cityscapes",
-    "num_classes": 19,
-    "image_size": (1025, 2049),
-    "pad_size": (1025, 2049),
-}
-# code: images and labels are resized to image_size; evaluation here keeps their own size.
-_ADE20K = {"dataset": "ade20k", "num_classes": 151, "extra_class": True}
+_VOC = {"dataset": "voc2012", "num_classes": 21}
+_CITYSCAPES = {"dataset": "cityscapes", "num_classes": 19, "image_size": (1025, 2049)}
+# code: 0 is what a label has none of the 150 classes for, and is ignored in training and scoring
+_ADE20K = {"dataset": "ade20k", "num_classes": 151, "extra_class": True, "resized": True}
 _MS = {"scales": VOC_SCALES, "flip": True, "output_stride": 8}
 _CITYSCAPES_MS = {"scales": CITYSCAPES_SCALES, "flip": True, "output_stride": 8}
 
-# Without the networks that are of neither paper: MobileNetV3, EdgeTPU, dense prediction cells.
 RELEASED: dict[str, Released] = {
     "mobilenetv2_dm05_coco_voc_trainaug": Released(
         archive="deeplabv3_mnv2_dm05_pascal_trainaug_2018_10_01.tar.gz",
@@ -164,3 +170,30 @@ RELEASED: dict[str, Released] = {
     "resnet_v1_50_beta_imagenet": _pretrained("resnet50", "resnet_v1_50_2018_05_04.tar.gz"),
     "resnet_v1_101_beta_imagenet": _pretrained("resnet101", "resnet_v1_101_2018_05_04.tar.gz"),
 }
+
+# The other rows of the model zoo, whose networks are of neither paper -> what they are (code).
+_DPC = "DeepLab with a dense prediction cell (Chen et al. 2018, NeurIPS) in place of ASPP"
+_MOBILENET_V3 = "DeepLab with a MobileNetV3 backbone (Howard et al. 2019)"
+_EDGETPU = "DeepLab for the Edge TPU, with a MobileNet-EdgeTPU backbone"
+NOT_OF_THE_PAPERS: dict[str, str] = {
+    "xception71_dpc_cityscapes_trainfine": _DPC,
+    "xception71_dpc_cityscapes_trainval": _DPC,
+    "mobilenetv3_large_cityscapes_trainfine": _MOBILENET_V3,
+    "mobilenetv3_small_cityscapes_trainfine": _MOBILENET_V3,
+    "EdgeTPU-DeepLab": _EDGETPU,
+    "EdgeTPU-DeepLab-slim": _EDGETPU,
+}
+
+
+def released_checkpoint(name: str) -> Released:
+    """The row of `RELEASED` with this name.
+
+    Raises:
+      ValueError: there is none; the message says so of the networks that are of neither paper.
+    """
+    if name in NOT_OF_THE_PAPERS:
+        raise ValueError(
+            f"{name} is {NOT_OF_THE_PAPERS[name]}, a network of neither paper, which this package"
+            " does not have."
+        )
+    return lookup(RELEASED, name, "released checkpoint")

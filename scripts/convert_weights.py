@@ -24,7 +24,7 @@ from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 from deeplab_tf.recipe.files import read_class_names
 from deeplab_tf.recipe.options import lookup
 from deeplab_tf.recipe.parts import Eval, Recipe, Train
-from deeplab_tf.released import RELEASED, Released
+from deeplab_tf.released import NOT_OF_THE_PAPERS, RELEASED, Released, released_checkpoint
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD
 from deeplab_tf.training.schedules import Poly
@@ -37,7 +37,8 @@ _RELEASED = flags.DEFINE_string(
     "released",
     None,
     "name of the checkpoint in DeepLab's model zoo: checks the file, and stores its dataset, how"
-    " it was evaluated and its score",
+    f" it was evaluated and its score; {', '.join(RELEASED)}. Of neither paper, and not supported:"
+    f" {', '.join(NOT_OF_THE_PAPERS)}",
 )
 _INPUT = flags.DEFINE_string(
     "input",
@@ -74,7 +75,7 @@ def main(argv: list[str]) -> None:
     check_new(_OUTPUT.value)
     released = None
     if _RELEASED.value is not None:
-        released = lookup(RELEASED, _RELEASED.value, "released checkpoint")
+        released = released_checkpoint(_RELEASED.value)
     if _DATASET.value is not None:
         lookup(RELEASES, _DATASET.value, "dataset")
     class_names = None
@@ -210,12 +211,7 @@ def _recipe(found: weights.Pretrained, spec: DatasetSpec, released: Released | N
     score = released.scores[0]
     return dataclasses.replace(
         recipe,
-        predict=WholeImage(
-            scales=score.scales,
-            flip=score.flip,
-            output_stride=score.output_stride,
-            pad_size=released.pad_size,
-        ),
+        predict=released.predict(score),
         eval=Eval(split=score.split),
         expected_mean_iou=score.mean_iou,
     )

@@ -53,8 +53,8 @@ class Classify(Options):
         """Checks that accuracy can be computed on a dataset.
 
         Raises:
-          ValueError: the dataset has a class for each pixel, the best metric is no accuracy, or a
-            class is excluded.
+          ValueError: the dataset has a class for each pixel, the best metric is no accuracy, a
+            class is excluded, or a trimap is asked for.
         """
         check_options(options, spec.num_classes, self.metrics)
         if spec.ignore_label >= 0:
@@ -66,6 +66,11 @@ class Classify(Options):
             raise ValueError(
                 "eval.excluded_classes must be empty: accuracy counts every image;"
                 f" got {options.excluded_classes}."
+            )
+        if options.trimap_widths:
+            raise ValueError(
+                "eval.trimap_widths must be empty: an image with one class has no boundaries;"
+                f" got {options.trimap_widths}."
             )
 
     def predictor(self, model: keras.Model) -> Predictor:

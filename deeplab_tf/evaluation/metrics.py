@@ -1,7 +1,8 @@
 """Scores of label maps against labels, as functions of a confusion matrix.
 
-A new metric is a function and a row in one of the two tables. It then appears in the printed
+A new metric is a function and a row in METRICS or CLASS_METRICS. It then appears in the printed
 table, in evaluation.json and in metrics.csv; that of a row of METRICS in the training curve too.
+A row of BENCHMARK_SCORES appears in the printed table and evaluation.json of its dataset alone.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def check_options(
       metrics: the metrics that are computed; None: `METRICS`.
 
     Raises:
-      ValueError: an excluded class is not one of 0..K-1, all classes are excluded, or the best
-        metric is not one of `metrics`.
+      ValueError: an excluded class is not one of 0..K-1, all classes are excluded, the best metric
+        is not one of `metrics`, or the widths of the trimap do not ascend.
     """
     known = METRICS if metrics is None else metrics
     if options.best_metric not in known:
@@ -99,6 +100,11 @@ def check_options(
         )
     if len(excluded) == num_classes:
         raise ValueError(f"eval.excluded_classes must leave a class; got all {num_classes}.")
+    widths = options.trimap_widths
+    if list(widths) != sorted(set(widths)):
+        raise ValueError(
+            f"eval.trimap_widths must be different and ascending; got {','.join(map(str, widths))}."
+        )
 
 
 def iou(matrix: np.ndarray, options: Eval) -> np.ndarray:
@@ -144,6 +150,21 @@ def pixel_accuracy(matrix: np.ndarray, options: Eval) -> float:
     return float(np.trace(matrix) / total) if total else float("nan")
 
 
+def final_score(matrix: np.ndarray, options: Eval) -> float:
+    """ADE20K's score, the mean of pixel accuracy and mean IoU (paper: FastFCN Sec. 4.2, Tab. 5)."""
+    return (pixel_accuracy(matrix, options) + mean_iou(matrix, options)) / 2
+
+
+def mean_iou_background_as_0(matrix: np.ndarray, options: Eval) -> float:
+    """`mean_iou` as if background were one more class, of which no pixel is predicted.
+
+    It is the mean IoU of 59 classes x 59/60 (paper: FastFCN Tab. 3; cited: the issues of
+    PyTorch-Encoding, whose code has no evaluation of 60 classes). Background's pixels are not
+    counted: for scores in which they are, evaluate on `pascal_context60`.
+    """
+    return mean_iou(matrix, options) * len(matrix) / (len(matrix) + 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Metric:
     """A row of the tables below.
@@ -166,4 +187,15 @@ METRICS: dict[str, Metric] = {
 # Metrics with one value per class.
 CLASS_METRICS: dict[str, Metric] = {
     "iou": Metric("IoU", iou),
+}
+
+# Scores that a dataset's benchmark or its papers have beside METRICS, by the name of the dataset.
+# Only there: elsewhere no published score is comparable.
+BENCHMARK_SCORES: dict[str, dict[str, Metric]] = {
+    "ade20k": {"final_score": Metric("final score", final_score)},
+    "pascal_context": {
+        "mean_iou_background_as_0": Metric(
+            "mean IoU of 60 classes, background as 0", mean_iou_background_as_0
+        ),
+    },
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from deeplab_tf.evaluation.predict import (
     LARGEST_SIDE,
@@ -16,9 +18,6 @@ from deeplab_tf.evaluation.predict import (
 from deeplab_tf.inference import copy_weights, inference_model
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import option
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _STRIP = 2**23  # ours: logits that are resized to the image's size at a time
 
@@ -102,6 +101,7 @@ class Predictor:
             return _resize(logits, size)[0]
 
         self._network = network
+        self._zero_color = _zero_color(network)
         self._logits_of = logits_of
         self._options = options
         if options.tile is not None:
@@ -142,7 +142,10 @@ class Predictor:
         Returns:
           int32 [H, W].
         """
-        image = checked_image(image)
+        return self.label_map_of_checked(checked_image(image))
+
+    def label_map_of_checked(self, image: tf.Tensor) -> tf.Tensor:
+        """`label_map` of what `checked_image` returned, which may have been resized since."""
         if self._sees_tiles(image):
             return tf.concat([self._classes(passes) for passes in self._strips(image)], 0)
         return self._classes(self._passes(image))
@@ -196,7 +199,7 @@ class Predictor:
 
         options, in_tiles = self._options, self._sees_tiles(image)
         if options.pad_size is not None:
-            image = _padded(image, options.pad_size)
+            image = _padded(image, options.pad_size, self._zero_color)
         least_logits_size = (1, 1)
         if min(options.scales) < 1:  # only where it is needed: it takes a hundredth of a second
             least_logits_size = self._network.compute_output_shape((1, *image.shape))[1:3]
@@ -250,18 +253,28 @@ def _without_last_resize(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, resizes[0].input[0]) if resizes else model
 
 
-def _padded(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """The image with gray below and to the right; image pooling and the border see it (code)."""
-    missing = [new - old for new, old in zip(size, image.shape[:2], strict=True)]
-    if min(missing) < 0:
+def _zero_color(network: keras.Model) -> np.ndarray:
+    """float32 [3], the color that a network normalizes to zero; gray if it does not normalize."""
+    rescalings = [layer for layer in network.layers if isinstance(layer, keras.layers.Rescaling)]
+    if not rescalings:
+        return np.full(3, 127.5, np.float32)  # ours: the middle, as for most networks here
+    color = -np.divide(rescalings[0].offset, rescalings[0].scale)
+    return np.broadcast_to(color, 3).astype(np.float32)
+
+
+def _padded(image: tf.Tensor, size: tuple[int, int], color: np.ndarray) -> tf.Tensor:
+    """The image with a color below and to the right; image pooling and the border see it (code)."""
+    (height, width), (new_height, new_width) = image.shape[:2], size
+    if height > new_height or width > new_width:
         raise ValueError(
             f"images must be at most pad_size, {size[0]}x{size[1]} pixels; got"
-            f" {image.shape[0]}x{image.shape[1]}. Set --predict.pad_size to a larger size, a"
+            f" {height}x{width}. Set --predict.pad_size to a larger size, a"
             " multiple of the output stride plus 1, or to none."
         )
-    gray = 127.5  # code: the network normalizes it to 0
-    paddings = [[0, missing[0]], [0, missing[1]], [0, 0]]
-    return tf.pad(image, paddings, constant_values=gray)
+    # Around normalized pixels the code has zeros.
+    right = tf.broadcast_to(color, [height, new_width - width, 3])
+    below = tf.broadcast_to(color, [new_height - height, new_width, 3])
+    return tf.concat([tf.concat([image, right], 1), below], 0)
 
 
 def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

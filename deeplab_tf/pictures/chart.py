@@ -1,15 +1,20 @@
-"""Line charts of measured values against the step, with Pillow alone."""
+"""Line charts of measured values, with Pillow alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-Points = Sequence[tuple[int, float]]  # (step, value)
-_PANEL = (800, 300)  # width and height, pixels
+Points = Sequence[tuple[int, float]]  # (x, value)
+# ours: told apart by people who do not see all colors
+COLORS = ("#1f5fbf", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f5539", "#6a3d9a")
+_WIDTH = 800  # of a picture, pixels
+_CURVE_HEIGHT = 300  # of a panel of draw_curves, pixels
+_LINES_HEIGHT = 450  # of the one of draw_lines
+_LEGEND_ROW = 22  # height of a line of the legend
 _MARGINS = (70, 36, 24, 40)  # left, top, right, bottom of a panel: room for the labels
 _SHARPNESS = 2  # drawn this many times larger and shrunk, for smooth lines
 
@@ -24,27 +29,83 @@ def draw_curves(panels: Sequence[tuple[str, Points]]) -> np.ndarray:
       uint8 [H, W, 3].
     """
     last_step = max((step for _, points in panels for step, _ in points), default=1)
-    size = (_PANEL[0] * _SHARPNESS, _PANEL[1] * max(1, len(panels)) * _SHARPNESS)
-    picture = Image.new("RGB", size, "white")
+    picture = _blank(_CURVE_HEIGHT * max(1, len(panels)))
     for i, (name, points) in enumerate(panels):
-        _draw_panel(ImageDraw.Draw(picture), _PANEL[1] * i, name, points, last_step)
+        box = _CURVE_HEIGHT * i, _CURVE_HEIGHT
+        _draw_panel(picture, box, name, [points], last_x=last_step, x_name="step", least=0.0)
     return np.asarray(picture.reduce(_SHARPNESS))
 
 
-def _draw_panel(
-    draw: ImageDraw.ImageDraw, offset: int, name: str, points: Points, last_step: int
-) -> None:
-    left, top, right, bottom = (margin * _SHARPNESS for margin in _MARGINS)
-    width, height, offset = (n * _SHARPNESS for n in (*_PANEL, offset))
-    font = ImageFont.load_default(size=13 * _SHARPNESS)
-    line, gap = _SHARPNESS, 6 * _SHARPNESS
-    points = [(step, value) for step, value in points if math.isfinite(value)]
-    values = [value for _, value in points]
-    y_ticks = _ticks(min([0.0, *values]), max(values, default=1.0))
-    x_ticks = [tick for tick in _ticks(0, max(1, last_step)) if tick <= max(1, last_step)]
+def draw_lines(title: str, x_name: str, lines: Mapping[str, Points]) -> np.ndarray:
+    """Draws several lines in one chart, each in its color, and a legend below it.
 
-    def x_of(step: float) -> float:
-        return left + step / max(1, last_step) * (width - left - right)
+    Args:
+      title: what the values are.
+      x_name: what the horizontal axis, which begins at 0, shows.
+      lines: name -> points; values that are not finite are left out.
+
+    Returns:
+      uint8 [H, W, 3].
+
+    Raises:
+      ValueError: there are more lines than colors.
+    """
+    if len(lines) > len(COLORS):
+        raise ValueError(f"a chart has at most {len(COLORS)} lines; got {len(lines)}.")
+    last_x = max((x for points in lines.values() for x, _ in points), default=1)
+    picture = _blank(_LINES_HEIGHT + _LEGEND_ROW * (len(lines) + 1))
+    box = 0, _LINES_HEIGHT
+    _draw_panel(picture, box, title, [*lines.values()], last_x=last_x, x_name=x_name)
+    draw, font = ImageDraw.Draw(picture), _font()
+    for i, (name, color) in enumerate(zip(lines, COLORS, strict=False)):
+        y = (_LINES_HEIGHT + _LEGEND_ROW * (i + 0.5)) * _SHARPNESS
+        left, end = (x * _SHARPNESS for x in (_MARGINS[0], _MARGINS[0] + 30))
+        _draw_line(draw, [(left, y), (end, y)], color)
+        draw.text((end + 10 * _SHARPNESS, y), name, "black", font, anchor="lm")
+    return np.asarray(picture.reduce(_SHARPNESS))
+
+
+def _blank(height: int) -> Image.Image:
+    return Image.new("RGB", (_WIDTH * _SHARPNESS, height * _SHARPNESS), "white")
+
+
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=13 * _SHARPNESS)
+
+
+def _draw_panel(
+    picture: Image.Image,
+    box: tuple[int, int],
+    title: str,
+    lines: Sequence[Points],
+    *,
+    last_x: int,
+    x_name: str,
+    least: float | None = None,
+) -> None:
+    """Draws a chart with its axes.
+
+    Args:
+      picture: to draw in.
+      box: y of the panel's top, and its height, pixels.
+      title: what the values are.
+      lines: the points of each.
+      last_x: of the horizontal axis, which begins at 0.
+      x_name: of the horizontal axis.
+      least: a value that the vertical axis shows too.
+    """
+    left, top, right, bottom = (margin * _SHARPNESS for margin in _MARGINS)
+    offset, height, width = (n * _SHARPNESS for n in (*box, _WIDTH))
+    draw, font = ImageDraw.Draw(picture), _font()
+    line, gap = _SHARPNESS, 6 * _SHARPNESS
+    lines = [[(x, value) for x, value in points if math.isfinite(value)] for points in lines]
+    values = [value for points in lines for _, value in points]
+    shown = values if least is None else [least, *values]
+    y_ticks = _ticks(min(shown, default=0.0), max(values, default=1.0))
+    x_ticks = [tick for tick in _ticks(0, max(1, last_x)) if tick <= max(1, last_x)]
+
+    def x_of(x: float) -> float:
+        return left + x / max(1, last_x) * (width - left - right)
 
     def y_of(value: float) -> float:
         share = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
@@ -58,14 +119,18 @@ def _draw_panel(
         draw.line((x_of(tick), low, x_of(tick), high), "#dddddd", line)
         draw.text((x_of(tick), low + gap), f"{tick:.10g}", "black", font, anchor="mt")
     draw.line((left, high, left, low, width - right, low), "black", line)
-    draw.text((left, high - gap), name, "black", font, anchor="lb")
-    draw.text((width - right, low + bottom - gap), "step", "black", font, anchor="rb")
-    path = [(x_of(step), y_of(value)) for step, value in points]
+    draw.text((left, high - gap), title, "black", font, anchor="lb")
+    draw.text((width - right, low + bottom - gap), x_name, "black", font, anchor="rb")
+    for points, color in zip(lines, COLORS, strict=False):
+        _draw_line(draw, [(x_of(x), y_of(value)) for x, value in points], color)
+
+
+def _draw_line(draw: ImageDraw.ImageDraw, path: Sequence[tuple[float, float]], color: str) -> None:
     if len(path) > 1:
-        draw.line(path, "#1f5fbf", 2 * line, joint="curve")
+        draw.line(path, color, 2 * _SHARPNESS, joint="curve")
     if len(path) < 50:  # more would overlap
         for x, y in path:
-            draw.circle((x, y), 3 * line, "#1f5fbf")
+            draw.circle((x, y), 3 * _SHARPNESS, color)
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -361,6 +361,13 @@ class Eval(Options):
         " counted as 0 (FastFCN's)",
         may_change=True,
     )
+    trimap_widths: tuple[int, ...] = option(
+        (),
+        "widths of bands around void that are scored too, pixels, e.g. 1,2,5,10,20,40",
+        minimum=1,
+        maximum=1000,  # ours: Fig. 4 of the paper ends at 40
+        may_change=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

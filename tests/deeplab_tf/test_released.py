@@ -4,8 +4,10 @@ import keras
 import pytest
 
 from deeplab_tf.data.datasets.release import RELEASES
+from deeplab_tf.evaluation.resized_image import ResizedImage
+from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.layers.multiply_adds import multiply_adds
-from deeplab_tf.released import RELEASED
+from deeplab_tf.released import NOT_OF_THE_PAPERS, RELEASED, released_checkpoint
 
 pytestmark = pytest.mark.usefixtures("forget_networks")
 
@@ -30,3 +32,31 @@ def test_classes_are_the_datasets(name):
     row = RELEASED[name]
     others = row.num_classes - len(RELEASES[row.dataset].class_names)
     assert others == row.extra_class
+
+
+def test_ade20k_is_scored_resized_and_the_others_are_padded():
+    for name, row in RELEASED.items():
+        for score in row.scores:
+            found = row.predict(score)
+            if row.dataset == "ade20k":
+                # code: side 513, or 257 with MobileNetV2, multiples of 16 plus 1
+                side = 257 if "mobilenetv2" in name else 513
+                expected = ResizedImage(min_side=side, max_side=side, factor=16, pad=True)
+            else:
+                size = (1025, 2049) if row.dataset == "cityscapes" else (513, 513)
+                expected = WholeImage(pad_size=size)
+            assert found == expected.replace(
+                scales=score.scales, flip=score.flip, output_stride=score.output_stride
+            )
+
+
+@pytest.mark.parametrize("name", sorted(NOT_OF_THE_PAPERS))
+def test_rows_of_neither_paper_are_refused_as_what_they_are(name):
+    assert name not in RELEASED
+    with pytest.raises(ValueError, match=f"^{name} is DeepLab .*, a network of neither paper"):
+        released_checkpoint(name)
+
+
+def test_an_unknown_row_is_refused():
+    with pytest.raises(ValueError, match="unknown released checkpoint 'xception65_voc'"):
+        released_checkpoint("xception65_voc")

@@ -12,7 +12,7 @@ import weight_files
 from deeplab_tf import zoo
 from deeplab_tf.data.datasets import Folder, Release
 from deeplab_tf.data.datasets.release import RELEASES
-from deeplab_tf.evaluation.whole_image import WholeImage
+from deeplab_tf.evaluation.resized_image import ResizedImage
 from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.released import RELEASED
 from deeplab_tf.training.workdir.contents import load_spec
@@ -53,7 +53,7 @@ def test_a_released_checkpoint_is_ready_to_be_evaluated(ade20k_file, tmp_path):
     assert spec.class_names == RELEASES["ade20k"].class_names
     recipe = zoo.load_recipe(f"{tmp_path}/run")
     assert recipe.dataset == Release(name="ade20k")
-    assert recipe.predict == WholeImage(output_stride=16)
+    assert recipe.predict == ResizedImage(min_side=257, max_side=257, output_stride=16)
     assert recipe.expected_mean_iou == 32.04
     model = zoo.load_model(f"{tmp_path}/run")
     for name, weight in weights_by_name(model).items():
@@ -131,6 +131,18 @@ NOT_THERE = "--input=/nowhere/model.ckpt"
         (
             ["--input={}/notes.npz", "--output={}/run", "--released=xception65_ade20k_trian"],
             "unknown released checkpoint 'xception65_ade20k_trian'",
+        ),
+        (
+            [NOT_THERE, "--output={}/run", "--released=xception71_dpc_cityscapes_trainval"],
+            "dense prediction cell (Chen et al. 2018, NeurIPS) in place of ASPP, a network of neit",
+        ),
+        (
+            [NOT_THERE, "--output={}/run", "--released=mobilenetv3_small_cityscapes_trainfine"],
+            "a MobileNetV3 backbone (Howard et al. 2019), a network of neither paper, which this",
+        ),
+        (
+            [NOT_THERE, "--output={}/run", "--released=EdgeTPU-DeepLab-slim"],
+            "EdgeTPU-DeepLab-slim is DeepLab for the Edge TPU, with a MobileNet-EdgeTPU backbone",
         ),
         (
             ["--input={}/notes.npz", "--output={}/run", "--dataset=voc"],

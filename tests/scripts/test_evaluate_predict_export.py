@@ -1,16 +1,20 @@
 """The scripts that read a trained model, as a user starts them."""
 
+import csv
 import dataclasses
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
+import scoring
 from PIL import Image
 
+from deeplab_tf import zoo
 from deeplab_tf.data.datasets.folder import Folder
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.export import EXPORTERS
@@ -34,7 +38,9 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess:
     )
 
 
-def write_run(place: pathlib.Path, name: str, **changes) -> None:
+def write_run(
+    place: pathlib.Path, name: str, class_names=("ground", "tree", "car"), **changes
+) -> None:
     """The workdir of a network with random weights."""
     recipe = Recipe(
         model=DeepLabV3PlusConfig(backbone="mobilenet_v2_tiny", atrous_rates=(1,), aspp_channels=8),
@@ -53,26 +59,28 @@ def write_run(place: pathlib.Path, name: str, **changes) -> None:
     )
     spec = DatasetSpec(
         name="folder",
-        class_names=("ground", "tree", "car"),
+        class_names=class_names,
         ignore_label=255,
-        palette=bit_palette(3),
+        palette=bit_palette(len(class_names)),
         splits={"train": 2, "val": 1},
     )
     workdir = str(place / name)
     save_recipe(workdir, dataclasses.replace(recipe, **changes))
     save_spec(workdir, spec)
-    Checkpointer(workdir, recipe.model.build(3)).save(1)
+    Checkpointer(workdir, recipe.model.build(len(class_names))).save(1)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> pathlib.Path:
-    """Photos of three sizes with labels, and a workdir."""
+    """Photos of three sizes with labels, which have a void line, and a workdir."""
     place = tmp_path_factory.mktemp("place")
     random = np.random.default_rng(0)
     for name, (height, width) in {"a": (40, 56), "b": (33, 65), "c": (48, 32)}.items():
+        label = random.integers(0, 3, (height, width), np.uint8)
+        label[:, width // 2] = 255
         for folder, picture in {
             "images": random.integers(0, 256, (height, width, 3), np.uint8),
-            "labels": random.integers(0, 3, (height, width), np.uint8),
+            "labels": label,
         }.items():
             (place / folder).mkdir(exist_ok=True)
             Image.fromarray(picture).save(place / folder / f"{name}.png")
@@ -185,6 +193,21 @@ def test_scores_go_where_output_says(place, tmp_path):
         ("export", ["--workdir=x"], "--output"),
         ("predict", ["--output=x", "--images=y"], "one of --workdir and --saved_model"),
         ("predict", ["--workdir=x", "--output=x", "--images=nowhere/*.jpg"], "no images at"),
+        ("trimap", ["--workdirs=x"], "--output must be given"),
+        (
+            "trimap",
+            ["--workdirs=x", "--output=y", "--widths=5,0"],
+            "trimap_widths must be at least 1",
+        ),
+        ("trimap", ["--workdirs=x", "--output=y", "--widths=1,b"], "--widths must be integers"),
+        ("trimap", ["--workdirs=a/x,b/x", "--output=y"], "--names must be 2 different ones"),
+        ("trimap", ["--workdirs=x,y", "--names=a", "--output=z"], "--names must be 2 different"),
+        (
+            "trimap",
+            ["--workdirs=x", "--output=y", "--eval.trimap_widths=1"],
+            "leave --eval.trimap_widths out",
+        ),
+        ("trimap", ["--workdirs=x", "--output=README.md"], "Name another directory with --output."),
         ("evaluate", ["--workdir=nowhere"], "there is no directory nowhere; --workdir must be"),
         (
             "evaluate",
@@ -252,26 +275,115 @@ def test_the_score_of_a_test_server_is_explained(place):
 
 
 def test_only_a_test_split_without_labels_is_that_of_a_test_server():
-    code = """
-import types, numpy as np, evaluate
-def dataset(label):
-    example = {"label": types.SimpleNamespace(numpy=lambda: np.full((2, 2), label))}
-    source = types.SimpleNamespace(read=lambda index: example)
-    spec = types.SimpleNamespace(name="voc2012", ignore_label=255)
-    return types.SimpleNamespace(spec=spec, sources={"test": source}, source=lambda split: source)
-recipe = types.SimpleNamespace(expected_mean_iou=80.0, eval=types.SimpleNamespace(split="test"))
-evaluate._source(recipe, dataset(1))
-print("labels")
-recipe.expected_mean_iou = None
-evaluate._source(recipe, dataset(255))
-print("unpublished")
-recipe.expected_mean_iou = 80.0
-evaluate._source(recipe, dataset(255))
-"""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "scripts")])}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.stderr.splitlines()[-1].startswith(
-        "ValueError: the published mean IoU of 80.00 is from the test server of voc2012"
+    def dataset(label):
+        example = {"label": types.SimpleNamespace(numpy=lambda: np.full((2, 2), label))}
+        source = types.SimpleNamespace(read=lambda index: example)
+        spec = types.SimpleNamespace(name="voc2012", ignore_label=255)
+        return types.SimpleNamespace(
+            spec=spec, sources={"test": source}, source=lambda split: source
+        )
+
+    def recipe(expected):
+        return types.SimpleNamespace(expected_mean_iou=expected, eval=Eval(split="test"))
+
+    assert scoring.source(recipe(80.0), dataset(1)).read(0)
+    assert scoring.source(recipe(None), dataset(255)).read(0)
+    with pytest.raises(
+        ValueError, match="^the published mean IoU of 80.00 is from the test server"
+    ):
+        scoring.source(recipe(80.0), dataset(255))
+
+
+def spec(*class_names: str, name: str = "found", ignore_label: int = 255) -> DatasetSpec:
+    return DatasetSpec(
+        name=name,
+        class_names=class_names,
+        ignore_label=ignore_label,
+        palette=bit_palette(len(class_names)),
+        splits={},
     )
-    assert done.stdout.split() == ["labels", "unpublished"]
+
+
+def test_the_classes_of_the_model_are_scored_under_the_name_of_the_dataset():
+    trained_on = spec("ground", "tree", "car", name="trained")
+    same = scoring.scored_spec(trained_on, spec("ground", "tree", "car"))
+    assert same == spec("ground", "tree", "car")
+    # a folder without a file of names, whose labels show two classes
+    assert scoring.scored_spec(trained_on, spec("ground", "tree")).num_classes == 3
+
+
+def test_a_dataset_may_have_classes_that_the_model_lacks():
+    trained_on, found = spec("tree", "car", name="trained"), spec("ground", "tree", "car")
+    assert scoring.scored_spec(trained_on, found) == found
+    without, also = (zoo.released_spec(f"pascal_context{name}") for name in ("", "60"))
+    assert scoring.scored_spec(without, also) == also
+    for other in (
+        spec("ground", "tree", "boat"),  # lacks one
+        spec("ground", "tree", "car", ignore_label=254),
+        spec("ground", "tree", "car", ignore_label=-1),  # one class per image
+    ):
+        with pytest.raises(ValueError, match="the model was trained on the classes tree, car"):
+            scoring.scored_spec(dataclasses.replace(trained_on), other)
+
+
+@pytest.mark.slow  # a process that imports TensorFlow
+def test_a_model_without_background_is_scored_on_a_dataset_with_it(place, tmp_path):
+    (tmp_path / "classes.txt").write_text("ground\ntree\ncar\n")
+    write_run(place, "two_classes", class_names=("tree", "car"))
+    flags = (f"--output={tmp_path}/scores.json", "--eval.trimap_widths=1,2")
+    done = run("evaluate", f"--workdir={place}/two_classes", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "never predicted, since the model was not trained on it: ground" in done.stdout
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert [row[0] for row in scores["confusion_matrix"]] == [0, 0, 0]
+    assert sum(scores["confusion_matrix"][0]) > 0 and scores["iou"]["ground"] == 0
+    assert [*scores["trimap"]] == ["1", "2"]
+
+
+@pytest.mark.slow  # three processes that import TensorFlow
+def test_trimap_compares_models_on_the_same_images(place, tmp_path):
+    write_run(place, "other")
+    write_run(place, "other_eval", eval=Eval(absent_classes="zero"))
+    output = tmp_path / "figure"
+    runs = f"--workdirs={place}/run,{place}/other"
+    done = run("trimap", runs, "--widths=1,5", f"--output={output}", "--names=first,second")
+    assert done.returncode == 0, done.stderr
+    tree = json.loads((output / "trimap.json").read_text())
+    assert tree["widths"] == [1, 5] and [*tree["models"]] == ["first", "second"]
+    rows = list(csv.DictReader((output / "trimap.csv").read_text().splitlines()))
+    for row in rows:
+        bands = [tree["models"][name]["trimap"][row["width"]] for name in ("first", "second")]
+        one, two = (100 * band["mean_iou"] for band in bands)
+        assert float(row["first"]) == pytest.approx(one, abs=1e-4)
+        assert float(row["difference"]) == pytest.approx(one - two, abs=2e-4)
+        assert f"{one:.2f}" in done.stdout
+    assert [row["width"] for row in rows] == ["1", "5"]
+    with Image.open(output / "trimap.png") as picture:
+        assert picture.size[0] == 800
+    alone = run("evaluate", f"--workdir={place}/run", f"--output={tmp_path}/alone.json")
+    assert alone.returncode == 0, alone.stderr
+    scores = json.loads((tmp_path / "alone.json").read_text())
+    assert scores["mean_iou"] == tree["models"]["first"]["mean_iou"]
+    assert "trimap" not in scores and "trimap_widths" not in scores["eval"]
+
+    unlike = f"--workdirs={place}/run,{place}/other_eval"
+    done = run("trimap", unlike, "--widths=1", f"--output={tmp_path}/unlike")
+    assert done.returncode == 1 and not (tmp_path / "unlike").exists()
+    assert (
+        "eval.absent_classes is exclude in run and zero in other_eval. Give --eval.absent_classes."
+        in done.stderr
+    )
+
+
+@pytest.mark.slow  # a process that imports TensorFlow
+def test_trimap_of_labels_without_void_is_an_error_and_no_picture(place, tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for path in (place / "labels").iterdir():
+        with Image.open(path) as label:
+            Image.fromarray(np.minimum(np.asarray(label), 2)).save(labels / path.name)
+    flags = (f"--workdirs={place}/run", f"--dataset.labels_dir={labels}", "--widths=3")
+    done = run("trimap", *flags, f"--output={tmp_path}/figure")
+    assert done.returncode == 1
+    assert "there is no curve: the labels of" in done.stderr and "no void" in done.stderr
+    assert not (tmp_path / "figure").exists()

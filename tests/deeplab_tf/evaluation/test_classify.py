@@ -132,6 +132,7 @@ def test_options_that_do_not_fit_are_refused():
     for options, message in (
         (Eval(best_metric="mean_iou"), "best_metric must be one of top_1, top_5; got 'mean_iou'"),
         (Eval(best_metric="top_1", excluded_classes=(0,)), "excluded_classes must be empty"),
+        (Eval(best_metric="top_1", trimap_widths=(1,)), "trimap_widths must be empty"),
     ):
         with pytest.raises(ValueError, match=message):
             Classify(size=5).evaluate(predictor, _examples([0]), SPEC, options)

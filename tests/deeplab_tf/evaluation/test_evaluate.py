@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.evaluation.evaluate import evaluate
+from deeplab_tf.evaluation.evaluate import Renumbered, evaluate
+from deeplab_tf.evaluation.metrics import mean_iou, mean_iou_background_as_0
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.parts import Eval
@@ -135,3 +136,72 @@ def test_an_example_that_cannot_be_read_is_named():
         evaluate(brightest_channel_model(), faulty, SPEC, Eval())
     with pytest.raises(ValueError, match="^file 1 cannot be read"):
         evaluate(brightest_channel_model(), faulty, SPEC, Eval(), name_of="file {}".format)
+
+
+def test_bands_are_scored_in_the_same_pass_and_sum_up_over_images():
+    both = examples(([[0, 0, 1, 1]], [[0, 1, 1, 255]]), ([[2], [1], [0]], [[255], [1], [1]]))
+    plain = evaluate(brightest_channel_model(), both, SPEC, Eval())
+    assert plain.trimap == {}
+    result = evaluate(brightest_channel_model(), both, SPEC, Eval(trimap_widths=(1, 2)))
+    np.testing.assert_array_equal(result.matrix, plain.matrix)
+    np.testing.assert_array_equal(result.trimap[1], [[0, 0, 0], [0, 2, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(result.trimap[2], [[0, 0, 0], [2, 2, 0], [0, 0, 0]])
+    assert result.trimap_scores[1]["mean_iou"] == 1
+    assert result.trimap_scores[2]["pixel_accuracy"] == 1 / 2
+
+
+WITH_GROUND = DatasetSpec(
+    name="reds_and_ground",
+    class_names=("ground", *SPEC.class_names),
+    ignore_label=255,
+    palette=((0, 0, 0), *SPEC.palette),
+    splits={"val": 1},
+)
+
+
+def of_the_three_classes() -> Renumbered:
+    predictor = WholeImage().predictor(brightest_channel_model())
+    return Renumbered(predictor, (1, 2, 3), 4)
+
+
+def test_a_class_that_the_network_lacks_is_never_predicted_and_gives_false_positives():
+    shown = [[0, 0, 1, 1, 2, 0]]
+    label = [[1, 1, 2, 0, 3, 0]]  # ground is predicted as green and as red
+    result = evaluate(of_the_three_classes(), examples((shown, label)), WITH_GROUND, Eval())
+    assert result.matrix[:, 0].sum() == 0
+    assert result.matrix[0].tolist() == [0, 1, 1, 0]
+    # ground 0; red 2 of 3, green 1 of 2, blue 1 of 1: without ground each would be 1.
+    assert result.scores["mean_iou"] == pytest.approx((0 + 2 / 3 + 1 / 2 + 1) / 4)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_score_with_background_is_59_60_of_the_other_only_if_background_is_not_counted(seed):
+    random = np.random.default_rng(seed)
+    shown = random.integers(0, 3, (6, 7))
+    known = np.where(random.random(shown.shape) < 0.7, shown, random.integers(0, 3, shown.shape))
+    is_ground = random.random(shown.shape) < 0.3
+    options = Eval(absent_classes="zero")
+
+    of_three = examples((shown, np.where(is_ground, 255, known)))
+    three = evaluate(brightest_channel_model(), of_three, SPEC, options).matrix
+    named = mean_iou_background_as_0(three, options)
+    assert named == pytest.approx(mean_iou(three, options) * 3 / 4, rel=1e-15)
+
+    not_counted = examples((shown, np.where(is_ground, 255, known + 1)))
+    result = evaluate(of_the_three_classes(), not_counted, WITH_GROUND, options)
+    assert result.scores["mean_iou"] == pytest.approx(named, rel=1e-15)
+
+    counted = examples((shown, np.where(is_ground, 0, known + 1)))
+    result = evaluate(of_the_three_classes(), counted, WITH_GROUND, options)
+    false_positives = result.matrix[0, 1:]
+    union = three.sum(0) + three.sum(1) - three.diagonal()
+    expected = (three.diagonal() / (union + false_positives)).sum() / 4
+    assert result.scores["mean_iou"] == pytest.approx(expected, rel=1e-15)
+    assert result.scores["mean_iou"] < named
+
+
+def test_each_output_of_the_network_is_one_class_of_the_dataset():
+    predictor = WholeImage().predictor(brightest_channel_model())
+    for classes in ((1, 2), (1, 2, 4), (-1, 0, 1)):
+        with pytest.raises(ValueError, match=r"^classes must be 3, one for each output .* 0..3;"):
+            Renumbered(predictor, classes, 4)

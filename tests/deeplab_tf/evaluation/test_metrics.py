@@ -105,6 +105,15 @@ def test_options_that_do_not_fit_the_classes_are_refused():
         check_options(Eval(excluded_classes=(1, 0)), 2)
 
 
+@pytest.mark.parametrize("widths", [(2, 1), (1, 1)])
+def test_the_widths_of_the_trimap_ascend(widths):
+    check_options(Eval(trimap_widths=(1, 2)), 3)
+    with pytest.raises(
+        ValueError, match=f"^eval.trimap_widths must be different and ascending; got {widths[0]},1"
+    ):
+        check_options(Eval(trimap_widths=widths), 3)
+
+
 def test_the_best_metric_is_one_of_the_table():
     check_options(Eval(best_metric="pixel_accuracy"), 3)
     with pytest.raises(

@@ -1,9 +1,11 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from deeplab_tf.evaluation.metrics import CLASS_METRICS, METRICS, Metric
+from deeplab_tf.data.datasets.release import RELEASES
+from deeplab_tf.evaluation.metrics import BENCHMARK_SCORES, CLASS_METRICS, METRICS, Metric
 from deeplab_tf.evaluation.report import EvalResult
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
@@ -109,3 +111,86 @@ def test_a_mean_of_no_class_is_an_alarm():
     assert alarm.startswith("no class counts: ")
     with_zeros = {"excluded_classes": (0, 1), "absent_classes": "zero"}
     assert scored([[5, 1, 0], [0, 0, 0], [0, 0, 0]], **with_zeros).alarms == ()
+
+
+def with_trimap(*matrices, **options) -> EvalResult:
+    widths = (1, 20)
+    bands = dict(zip(widths, map(np.array, matrices), strict=True))
+    return dataclasses.replace(result(trimap_widths=widths, **options), trimap=bands)
+
+
+BANDS = [[1, 0, 0], [0, 0, 0], [0, 0, 0]], [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
+
+
+def test_bands_are_a_table_below_and_a_tree_of_scores():
+    found = with_trimap(*BANDS)
+    plain = result().text().splitlines()
+    *before, heading, one, twenty = found.text().splitlines()
+    assert before == plain
+    assert heading.split() == (
+        "trimap, pixels from void mean IoU % pixel accuracy % label pixels of all %".split()
+    )
+    assert one.split() == ["1", "100.00", "100.00", "1", "25.00"]
+    assert twenty.split() == ["20", "50.00", "66.67", "3", "75.00"]
+    assert len(heading) == len(one) == len(twenty)
+    tree = json.loads(found.to_json(), parse_constant=pytest.fail)["trimap"]
+    assert list(tree) == ["1", "20"]
+    assert tree["20"] == {
+        "pixels": 3,
+        "share_of_pixels": 3 / 4,
+        "mean_iou": 1 / 2,
+        "pixel_accuracy": pytest.approx(2 / 3),
+        "iou": {"red": 1 / 2, "green": 1 / 2, "blue": None},
+    }
+    assert found.alarms == ()
+
+
+def test_bands_are_scored_by_the_same_options():
+    tree = json.loads(with_trimap(*BANDS, absent_classes="zero").to_json())
+    assert tree["trimap"]["20"]["mean_iou"] == pytest.approx(1 / 3)
+    assert tree["eval"]["trimap_widths"] == [1, 20]
+
+
+def test_without_bands_text_and_json_do_not_mention_them():
+    assert "trimap" not in result().text()
+    assert "trimap" not in result().to_json()
+
+
+def test_bands_without_a_pixel_are_an_alarm_that_says_why():
+    found = with_trimap(np.zeros((3, 3), int), np.zeros((3, 3), int))
+    (alarm,) = found.alarms
+    assert alarm.startswith("no pixel is in a trimap band: no label has void (ignore_label 255)")
+    assert found.text().splitlines()[-1] == f"warning: {alarm}"
+    assert found.text().splitlines()[-2].split() == ["20", "-", "-", "0", "0.00"]
+    tree = json.loads(found.to_json(), parse_constant=pytest.fail)
+    assert tree["alarms"] == [alarm] and tree["trimap"]["20"]["mean_iou"] is None
+    one_is_empty = with_trimap(np.zeros((3, 3), int), BANDS[1])
+    assert one_is_empty.alarms == ()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "key", "title", "value"),
+    [
+        ("ade20k", "final_score", "final score", (7 / 12 + 3 / 4) / 2),
+        (
+            "pascal_context",
+            "mean_iou_background_as_0",
+            "mean IoU of 60 classes, background as 0",
+            7 / 12 * 3 / 4,  # 59/60 for 59 classes
+        ),
+    ],
+)
+def test_the_score_of_a_benchmark_is_shown_for_its_dataset_alone(dataset, key, title, value):
+    spec = dataclasses.replace(SPEC, name=dataset)
+    found = dataclasses.replace(result(), spec=spec)
+    assert found.benchmark_scores == {key: pytest.approx(value)}
+    assert json.loads(found.to_json())[key] == pytest.approx(value)
+    assert [*title.split(), f"{100 * value:.2f}"] in [x.split() for x in found.text().splitlines()]
+    assert key not in found.scores  # which metrics.csv and the training curve show
+    assert result().benchmark_scores == {}
+    assert key not in result().to_json() and title not in result().text()
+
+
+def test_the_names_of_benchmark_scores_are_those_of_releases():
+    assert BENCHMARK_SCORES.keys() <= RELEASES.keys()
+    assert len(RELEASES["pascal_context"].class_names) == 59

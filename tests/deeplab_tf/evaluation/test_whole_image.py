@@ -1,3 +1,4 @@
+import dataclasses
 import gc
 import importlib.util
 import json
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab_tf.backbones import mobilenet_v2, resnet, resnet_deep_stem, xception
 from deeplab_tf.evaluation.whole_image import (
     WholeImage,
     predict_label_map,
@@ -66,6 +68,54 @@ def test_padding_is_what_the_network_sees_and_is_cut_off():
     expected = how.predictor(model).probabilities(padded)
     np.testing.assert_allclose(found, expected[:5, :7], rtol=1e-6)
     assert np.abs(found - how.predictor(model).probabilities(image)).max() > 0.001
+
+
+RESNET_7X7 = dataclasses.replace(resnet.SPECS["resnet_tiny"], stem="7x7")
+
+
+@pytest.mark.parametrize(
+    ("family", "spec", "color"),
+    [
+        (mobilenet_v2, mobilenet_v2.SPECS["mobilenet_v2_tiny"], [127.5] * 3),
+        (xception, xception.SPECS["xception_tiny"], [127.5] * 3),
+        (resnet, resnet.SPECS["resnet_tiny"], [127.5] * 3),
+        # code: the means that these subtract
+        (resnet, RESNET_7X7, [123.15, 115.90, 103.06]),
+        (
+            resnet_deep_stem,
+            resnet_deep_stem.SPECS["resnet_deep_stem_tiny"],
+            [255 * 0.485, 255 * 0.456, 255 * 0.406],
+        ),
+    ],
+)
+def test_a_network_normalizes_the_padding_to_zero(family, spec, color):
+    image = keras.Input((None, None, 3))
+    options = {"multi_grid": family.MULTI_GRID} if hasattr(family, "MULTI_GRID") else {}
+    features = family.build(spec, image, output_stride=16, norm=family.NORM, **options)
+    rescale = keras.Model(image, features.conv2).get_layer("backbone_rescale")
+    conv = keras.layers.Conv2D(3, 3, padding="same", use_bias=False)
+    model = keras.Model(image, conv(rescale(image)))
+    # It pads with zeros itself, so that the padding changes nothing.
+    pixels = gradient_image(5, 7)
+    padded = WholeImage(pad_size=(9, 11)).predictor(model).probabilities(pixels)
+    np.testing.assert_allclose(padded, predict_probabilities(model, pixels), atol=1e-5)
+    seen = np.full((9, 11, 3), color, np.float32)
+    seen[:5, :7] = pixels
+    expected = predict_probabilities(model, seen)[:5, :7]
+    np.testing.assert_allclose(padded, expected, atol=1e-5)
+
+
+def test_gray_padding_would_differ_where_a_mean_is_subtracted():
+    image = keras.Input((None, None, 3))
+    conv = keras.layers.Conv2D(3, 3, padding="same", use_bias=False)
+    model = keras.Model(image, conv(keras.layers.Rescaling(1.0, [-123.15, -115.9, -103.06])(image)))
+    conv.set_weights([np.ones((3, 3, 3, 3), np.float32) * [1e-3, 0.0, -1e-3]])
+    pixels = gradient_image(5, 7)
+    gray = np.full((9, 11, 3), 127.5, np.float32)
+    gray[:5, :7] = pixels
+    padded = WholeImage(pad_size=(9, 11)).predictor(model).probabilities(pixels).numpy()
+    assert np.abs(padded - predict_probabilities(model, gray)[:5, :7]).max() > 0.01
+    np.testing.assert_allclose(padded, predict_probabilities(model, pixels), atol=1e-5)
 
 
 def test_images_above_the_size_of_padding_are_refused():

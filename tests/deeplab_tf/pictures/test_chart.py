@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deeplab_tf.pictures.chart import _ticks, draw_curves
+from deeplab_tf.pictures.chart import COLORS, _ticks, draw_curves, draw_lines
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,34 @@ def test_ticks_of_one_value_still_span_something(value):
 def test_any_points_can_be_drawn(points):
     picture = draw_curves([("loss", points)])
     assert picture.shape == (300, 800, 3) and picture.dtype == np.uint8
+
+
+def has_color(picture: np.ndarray, color: str) -> bool:
+    red, green, blue = bytes.fromhex(color[1:])
+    return bool((picture == (red, green, blue)).all(-1).any())
+
+
+def test_each_line_has_a_color_of_its_own_in_the_chart_and_in_the_legend():
+    lines = {f"model {i}": [(1, 50.0 + i), (40, 60.0 + i)] for i in range(len(COLORS))}
+    picture = draw_lines("mean IoU", "width", lines)
+    chart, legend = picture[:450], picture[450:]
+    for color in COLORS:
+        assert has_color(chart, color) and has_color(legend, color)
+    two = draw_lines("mean IoU", "width", dict(list(lines.items())[:2]))
+    assert [has_color(two, color) for color in COLORS] == [True, True] + [False] * 6
+
+
+def test_the_vertical_axis_of_lines_spans_their_values_and_not_0():
+    high = draw_lines("mean IoU", "width", {"a": [(1, 71.0), (40, 79.0)]})[:450]
+    rows = np.flatnonzero((high == (0x1F, 0x5F, 0xBF)).all(-1).any(1))
+    assert rows.max() - rows.min() > 200
+
+
+def test_more_lines_than_colors_are_refused():
+    with pytest.raises(ValueError, match=f"at most {len(COLORS)} lines; got {len(COLORS) + 1}"):
+        draw_lines("", "", {str(i): [] for i in range(len(COLORS) + 1)})
+
+
+@pytest.mark.parametrize("points", [[], [(1, float("nan"))], [(0, 5.0)], [(3, 0.0), (9, 1e9)]])
+def test_lines_of_any_points_can_be_drawn(points):
+    assert draw_lines("loss", "x", {"a": points}).dtype == np.uint8

@@ -1,0 +1,95 @@
+"""Scores near the boundaries of objects: the trimap (paper: DeepLabv3+ Sec. 4.4, Fig. 4).
+
+Labels such as those of PASCAL VOC are void along the boundaries of objects. The band of width n
+is this void dilated by n pixels, without the void itself, which is never scored. An image without
+void has an empty band.
+
+The paper names no structuring element. Ours is a square of side 2n+1: the band of width n is all
+pixels with void at most n rows and n columns away. It is the dilation along columns followed by
+the one along rows, and the band of a larger width continues from that of a smaller one, so that
+all widths together take about 2 log2(n) passes over the label for each axis.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deeplab_tf.evaluation.metrics import ConfusionMatrix
+
+
+class Trimap:
+    """Confusion matrices of the pixels near void, one for each width of the band."""
+
+    def __init__(self, num_classes: int, ignore_label: int, widths: Sequence[int]):
+        """Counts nothing yet.
+
+        Args:
+          num_classes: K, background counted, void not.
+          ignore_label: label value of void.
+          widths: of the bands, pixels, ascending.
+        """
+        self._ignore_label = ignore_label
+        self._widths = tuple(widths)
+        # Each pixel is counted once, for the smallest width whose band contains it.
+        self._rings = [ConfusionMatrix(num_classes, ignore_label) for _ in self._widths]
+
+    def update(self, label: Any, label_map: Any) -> None:
+        """Adds the pixels of one image.
+
+        Args:
+          label: int [H, W], array or tensor: 0..K-1 or ignore_label.
+          label_map: int [H, W], predictions 0..K-1.
+
+        Raises:
+          ValueError: a value is out of range.
+        """
+        label, label_map = np.asarray(label), np.asarray(label_map)
+        smallest = smallest_band(label == self._ignore_label, self._widths)
+        for i, ring in enumerate(self._rings):
+            is_here = smallest == i
+            ring.update(label[is_here], label_map[is_here])
+
+    @property
+    def matrices(self) -> dict[int, np.ndarray]:
+        """Width -> int64 [K, K] of the pixels in its band; row: label, column: prediction."""
+        rings = itertools.accumulate(ring.matrix for ring in self._rings)
+        return dict(zip(self._widths, rings, strict=True))
+
+
+def smallest_band(void: np.ndarray, widths: Sequence[int]) -> np.ndarray:
+    """Which is the smallest of several bands that contains a pixel.
+
+    Args:
+      void: bool [H, W].
+      widths: of the bands, pixels, ascending.
+
+    Returns:
+      int16 [H, W]: index in `widths`; `len(widths)` of pixels in no band; 0 of void itself.
+    """
+    smallest = np.zeros(void.shape, np.int16)
+    dilated, reach = void, 0
+    for width in widths:
+        for axis in (0, 1):
+            dilated = _dilated(dilated, width - reach, axis)
+        reach = width
+        smallest += ~dilated
+    return smallest
+
+
+def _dilated(mask: np.ndarray, reach: int, axis: int) -> np.ndarray:
+    """Whether a pixel has one of `mask` at most `reach` pixels before or after it along an axis."""
+    done = 0
+    while done < reach:
+        # At most one more than is done: the union has no gap, at the borders of the image neither.
+        shift = min(done + 1, reach - done)
+        wider = mask.copy()
+        # Views of [H, W] or [W, H], so that the first axis is the one of the shift.
+        source, target = np.moveaxis(mask, axis, 0), np.moveaxis(wider, axis, 0)
+        target[:-shift] |= source[shift:]
+        target[shift:] |= source[:-shift]
+        mask, done = wider, done + shift
+    return mask

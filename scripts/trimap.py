@@ -1,0 +1,228 @@
+"""Scores trained models near the boundaries of objects: the trimap (DeepLabv3+ Sec. 4.4, Fig. 4).
+
+python scripts/trimap.py --workdirs=runs/decoder,runs/no_decoder --output=figure4
+python scripts/trimap.py --workdirs=runs/a --names=ours --widths=1,5 --eval.split=val --output=here
+
+A band of width n is all pixels at most n rows and n columns from void, without void itself. Writes
+trimap.json, trimap.csv and trimap.png, the curves, to --output after each model. The same command
+again scores all models again; nothing is taken from an earlier one.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import cli
+import scoring
+from absl import flags
+
+from deeplab_tf import zoo
+from deeplab_tf.pictures.chart import COLORS, draw_lines
+from deeplab_tf.pictures.visualization import encode_png
+from deeplab_tf.recipe import flags as recipe_flags
+from deeplab_tf.recipe.as_json import to_tree
+from deeplab_tf.recipe.dataset_spec import OpenDataset
+from deeplab_tf.recipe.files import check_writable, write_bytes, write_text
+from deeplab_tf.recipe.parts import Eval, Recipe
+
+if TYPE_CHECKING:
+    from deeplab_tf.evaluation.report import EvalResult
+
+_WORKDIRS = flags.DEFINE_list(
+    "workdirs", None, "of training runs or of convert_weights.py; the best weights of each"
+)
+_WIDTHS = flags.DEFINE_list("widths", ["1", "2", "5", "10", "20", "40"], "of the bands, pixels")
+_NAMES = flags.DEFINE_list(
+    "names", None, "of the models in the table and the picture; default: those of the workdirs"
+)
+_OUTPUT = flags.DEFINE_string("output", None, "directory for the table and the picture")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
+_PARTS = {name: zoo.PARTS[name] for name in ("dataset", "predict", "eval")}
+cli.define_parts(_PARTS)
+
+
+def main(argv: list[str]) -> None:
+    """Scores one model after the other; writes what is known after each."""
+    cli.no_arguments(argv)
+    cli.require(workdirs=_WORKDIRS.value, widths=_WIDTHS.value, output=_OUTPUT.value)
+    workdirs, widths = _named_workdirs(), _widths()
+    for name in ("trimap.json", "trimap.csv", "trimap.png"):
+        try:
+            check_writable(os.path.join(_OUTPUT.value, name))  # now: the scores take long
+        except OSError as error:
+            raise OSError(f"{error} Name another directory with --output.") from error
+    cli.import_tensorflow()
+    recipes = {name: _recipe(workdir, widths) for name, workdir in workdirs.items()}
+    _check_comparable(recipes)
+    dataset = next(iter(recipes.values())).dataset.open(_DATA_DIR.value)
+    for name, recipe in recipes.items():
+        _check(workdirs[name], recipe, dataset)
+    results: dict[str, EvalResult] = {}
+    for name, recipe in recipes.items():
+        print(f"building the network of {workdirs[name]}")
+        model = zoo.load_model(workdirs[name], output_stride=recipe.predict.output_stride)
+        result = scoring.score(model, recipe, dataset)
+        if not any(matrix.any() for matrix in result.trimap.values()):
+            raise ValueError(
+                f"there is no curve: the labels of {result.spec.name} have no void beside a class."
+                " Score a dataset whose labels are void along the boundaries of objects."
+            )
+        for alarm in result.alarms:
+            print(f"warning: {name}: {alarm}")
+        results[name] = result
+        _write(results, workdirs)
+    print(_table(results))
+    print(f"written to {_OUTPUT.value}: trimap.json, trimap.csv, trimap.png")
+
+
+def _named_workdirs() -> dict[str, str]:
+    """Name -> workdir.
+
+    Raises:
+      ValueError: there are too many, or there is not one name of its own for each.
+    """
+    workdirs = _WORKDIRS.value
+    names = _NAMES.value or [os.path.basename(os.path.abspath(path)) for path in workdirs]
+    if len(workdirs) > len(COLORS):
+        raise ValueError(f"--workdirs must name at most {len(COLORS)}; got {len(workdirs)}.")
+    if len(names) != len(workdirs) or len({*names, ""}) <= len(names):
+        raise ValueError(
+            f"--names must be {len(workdirs)} different ones, one for each of --workdirs; got"
+            f" {', '.join(names)}."
+        )
+    return dict(zip(names, workdirs, strict=True))
+
+
+def _widths() -> tuple[int, ...]:
+    """The widths of the bands, ascending.
+
+    Raises:
+      ValueError: they are not those that `Eval` takes, or another flag names them too.
+    """
+    if flags.FLAGS["eval.trimap_widths"].present:
+        raise ValueError("--widths names the widths here; leave --eval.trimap_widths out.")
+    try:
+        return Eval(trimap_widths=tuple(sorted(set(map(int, _WIDTHS.value))))).trimap_widths
+    except ValueError as error:
+        raise ValueError(
+            f"--widths must be integers such as 1,2,5; got {','.join(_WIDTHS.value)} ({error})"
+        ) from None
+
+
+def _recipe(workdir: str, widths: tuple[int, ...]) -> Recipe:
+    """What a workdir holds, with the given flags in place of its values."""
+    recipe = recipe_flags.apply(zoo.load_recipe(workdir), _PARTS)
+    return dataclasses.replace(recipe, eval=recipe.eval.replace(trimap_widths=widths))
+
+
+def _check_comparable(recipes: Mapping[str, Recipe]) -> None:
+    """Checks that all models are scored on the same images, by the same definition.
+
+    Raises:
+      ValueError: they are not.
+    """
+    (first, of_first), *others = ((name, _scored(recipe)) for name, recipe in recipes.items())
+    for name, options in others:
+        for key in of_first | options:
+            one, other = of_first.get(key), options.get(key)
+            if one != other:
+                raise ValueError(
+                    f"all models must be scored on the same images in the same way; {key} is"
+                    f" {one} in {first} and {other} in {name}. Give --{key}."
+                )
+
+
+def _scored(recipe: Recipe) -> dict[str, Any]:
+    """Flag -> value, of what determines the images and the scores' definition."""
+    tree = to_tree(recipe)
+    return {
+        f"{part}.{key}".removesuffix(".kind"): value
+        for part in ("dataset", "eval")
+        for key, value in tree[part].items()
+        if key != "best_metric"  # which decides only in training
+    }
+
+
+def _check(workdir: str, recipe: Recipe, dataset: OpenDataset) -> None:
+    """Checks what can be known of a model before any is scored, which takes long.
+
+    Raises:
+      FileNotFoundError: it has no weights.
+      ValueError: it has other classes, or cannot be scored with these options.
+    """
+    from deeplab_tf.training.workdir.checkpoints import has_weights
+    from deeplab_tf.training.workdir.contents import load_spec
+
+    if not has_weights(workdir):
+        raise FileNotFoundError(f"no checkpoint in {workdir} yet; train for longer.")
+    scoring.source(recipe, dataset)
+    recipe.predict.check(scoring.scored_spec(load_spec(workdir), dataset.spec), recipe.eval)
+
+
+def _rows(results: Mapping[str, EvalResult]) -> list[tuple[int, list[float]]]:
+    """(width, mean IoU in percent of each model, and of two the first less the second)."""
+    rows = []
+    for width in next(iter(results.values())).trimap:
+        values = [100 * result.trimap_scores[width]["mean_iou"] for result in results.values()]
+        rows.append((width, _with_difference(values)))
+    return rows
+
+
+def _with_difference(values: list[float]) -> list[float]:
+    return [*values, values[0] - values[1]] if len(values) == 2 else values
+
+
+def _headings(results: Mapping[str, EvalResult]) -> list[str]:
+    return ["width", *results, *["difference"] * (len(results) == 2)]
+
+
+def _table(results: Mapping[str, EvalResult]) -> str:
+    """The scores as text; the last line is that of all pixels."""
+    first = next(iter(results.values()))
+    whole = [100 * result.scores["mean_iou"] for result in results.values()]
+    rows = [*_rows(results), ("all", _with_difference(whole))]
+    headings = _headings(results)
+    lines = [
+        "mean IoU in percent of the pixels at most so many pixels from void,"
+        f" {first.num_examples} examples of {first.spec.name}, split {first.options.split}",
+        "  ".join(f"{heading:>7}" for heading in headings),
+    ]
+    for width, values in rows:
+        cells = zip(headings, [str(width), *(f"{value:.2f}" for value in values)], strict=True)
+        lines.append("  ".join(f"{cell:>{max(7, len(heading))}}" for heading, cell in cells))
+    return "\n".join(lines)
+
+
+def _write(results: Mapping[str, EvalResult], workdirs: Mapping[str, str]) -> None:
+    """Writes the three files."""
+    rows = _rows(results)
+    models = {}
+    for name, result in results.items():
+        models[name] = {"workdir": workdirs[name], **json.loads(result.to_json())}
+        del models[name]["confusion_matrix"]  # thousands of lines
+    tree = {"widths": [width for width, _ in rows], "models": models}
+    write_text(os.path.join(_OUTPUT.value, "trimap.json"), json.dumps(tree, indent=2) + "\n")
+
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(_headings(results))
+    writer.writerows([width, *(f"{value:.4f}" for value in values)] for width, values in rows)
+    write_text(os.path.join(_OUTPUT.value, "trimap.csv"), table.getvalue())
+
+    lines = {name: [(width, values[i]) for width, values in rows] for i, name in enumerate(results)}
+    picture = draw_lines("mean IoU in the band, %", "width of the band, pixels", lines)
+    write_bytes(os.path.join(_OUTPUT.value, "trimap.png"), encode_png(picture))
+
+
+if __name__ == "__main__":
+    cli.run(
+        main,
+        less_memory="Set --predict.tile=1024, or lower --predict.scales, --predict.pad_size or"
+        " --predict.long_side.",
+    )
