@@ -48,7 +48,8 @@ def DeepLabV3Plus(  # named like the functions of keras.applications
       input_shape: height, width (None: any) and channels of the images.
       backbone: feature extractor, a key of `deeplab_tf.backbones.BACKBONES`.
       output_stride: input pixels per pixel of the encoder's output.
-      atrous_rates: rates of ASPP's 3x3 branches. None: (6, 12, 18) * 16 / output_stride (Sec. 4).
+      atrous_rates: rates of ASPP's 3x3 branches. None: (6, 12, 18) * 16 / output_stride (Fig. 2;
+        DeepLabv3, Sec. 3.3).
         (): no branches.
       multi_grid: factors of the rates at the end of the backbone. None: the released code's,
         (1, 2, 4) in ResNet.
@@ -148,7 +149,10 @@ class DeepLabV3PlusConfig(Options):
 
     @property
     def rates(self) -> tuple[int, ...]:
-        """ASPP's rates, tied to the output stride unless given (paper: Fig. 2 and Sec. 4)."""
+        """ASPP's rates, tied to the output stride unless given.
+
+        paper: Fig. 2 for output stride 16; cited: DeepLabv3, Sec. 3.3, twice these for 8.
+        """
         if self.atrous_rates is not None:
             return self.atrous_rates
         return tuple(rate * 16 // self.output_stride for rate in (6, 12, 18))
@@ -219,7 +223,7 @@ class DeepLabV3PlusConfig(Options):
         for level in self.decoder_features if self.decoder else ():
             x = deeplab_decoder(
                 x,
-                features.low_level_features if level == "conv2" else features.conv3,
+                features.low_level_features[level],
                 low_level_channels=self.low_level_channels,
                 convs=self.decoder_convs,
                 separable=separable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import keras
@@ -13,7 +14,8 @@ class Features(NamedTuple):
     At output stride s, maps of a larger nominal stride are computed at stride s instead.
     """
 
-    low_level_features: keras.KerasTensor  # [N, H/4, W/4, .], what DeepLab's decoder reads
+    # "conv2": [N, H/4, W/4, .], "conv3": [N, H/8, W/8, .], what DeepLab's decoder reads of these
+    low_level_features: Mapping[str, keras.KerasTensor]
     conv2: keras.KerasTensor  # [N, H/4, W/4, .]
     conv3: keras.KerasTensor  # [N, H/8, W/8, .]
     conv4: keras.KerasTensor  # [N, H/min(16, s), W/min(16, s), .]

@@ -114,7 +114,7 @@ def build(
             last_depthwise[nominal_stride] = depthwise
             index += 1
     return Features(
-        low_level_features=last_depthwise[4],
+        low_level_features={"conv2": last_depthwise[4], "conv3": last_depthwise[8]},
         conv2=last_depthwise[4],
         conv3=last_depthwise[8],
         conv4=last_depthwise[16],

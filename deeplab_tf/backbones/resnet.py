@@ -46,8 +46,8 @@ def build(
 
     A block strides in the 3x3 convolution of its last unit, padded symmetrically, and there the
     shortcut is subsampled (code). A feature map handed out at stride s is the output of the last
-    unit at that stride; the low-level features are the residual of the one at stride 4, before
-    it is added and activated (code).
+    unit at that stride; the low-level features are the residuals of those at strides 4 and 8,
+    before they are added and activated (code).
 
     Args:
       spec: the variant.
@@ -85,7 +85,7 @@ def build(
                 outputs[nominal_stride], residuals[nominal_stride] = x, residual
             nominal_stride *= nominal
     return Features(
-        low_level_features=residuals[4],
+        low_level_features={"conv2": residuals[4], "conv3": residuals[8]},
         conv2=outputs[4],
         conv3=outputs[8],
         conv4=outputs[16],

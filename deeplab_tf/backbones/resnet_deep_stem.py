@@ -73,7 +73,13 @@ def build(
             )
         stages.append(x)
     conv2, conv3, conv4, conv5 = stages
-    return Features(low_level_features=conv2, conv2=conv2, conv3=conv3, conv4=conv4, conv5=conv5)
+    return Features(
+        low_level_features={"conv2": conv2, "conv3": conv3},
+        conv2=conv2,
+        conv3=conv3,
+        conv4=conv4,
+        conv5=conv5,
+    )
 
 
 def _stem(spec, image, norm):

@@ -1,4 +1,4 @@
-"""Modified aligned Xception (DeepLabv3+ Sec. 3.2, Fig. 3) as the authors released it."""
+"""Modified aligned Xception (DeepLabv3+ Sec. 3.2, Fig. 3), as released and as in the text."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ class XceptionSpec:
         (1536, 1536, 2048),
     )  # channels of the exit flow's convolutions
     root: tuple[int, int] = (32, 64)  # channels of the root's convolutions
+    # between depthwise and pointwise convolution. code: normalization, and ReLU in the last module
+    # alone; paper: Fig. 3, both in all modules; Sec. 4.3 compares it with nothing
+    after_depthwise: Literal["norm", "norm_relu", "nothing"] = "norm"
 
 
 # code: the released variants; 65 is Fig. 3, 71 appears in the table of released checkpoints
@@ -48,6 +51,10 @@ SPECS: dict[str, XceptionSpec] = {
     ),
 }
 
+# Two other forms of 65, to train anew; released weights do not suit them.
+SPECS["xception65_relu"] = dataclasses.replace(SPECS["xception65"], after_depthwise="norm_relu")
+SPECS["xception65_plain"] = dataclasses.replace(SPECS["xception65"], after_depthwise="nothing")
+
 NORM = NormConfig(momentum=0.9997, epsilon=1e-3)  # code
 MULTI_GRID = (1, 1, 1)  # code: the released networks have none
 
@@ -62,9 +69,11 @@ def build(
 ) -> Features:
     """Builds the feature extractor on `image`.
 
-    Two things differ from the paper's text (code): a separable convolution is ReLU, depthwise,
-    normalization, pointwise, normalization, with no ReLU between its halves; the last module
-    alone has one after every normalization instead. Strided convolutions pad symmetrically.
+    The released networks differ from the paper's text (code): a separable convolution is ReLU,
+    depthwise, normalization, pointwise, normalization, with no ReLU between its halves; the last
+    module alone has one after every normalization instead. `xception65_relu` has the ReLU of the
+    text (Fig. 3) in all modules, and `xception65_plain` has neither normalization nor ReLU between
+    the halves (Sec. 4.3, the comparison in accuracy). Strided convolutions pad symmetrically.
 
     A feature map handed out at stride s is the second convolution's output in the module that
     strides from s to 2 s, before its activation (code, for the low-level features).
@@ -97,10 +106,12 @@ def build(
             for unit in range(1, spec.middle_units + 1):
                 _, rate = strides.next(1)
                 x, _ = _module(x, (x.shape[-1],) * 3, rates=(rate,) * 3, shortcut="sum", norm=norm,
+                               after_depthwise=spec.after_depthwise,
                                name=f"backbone_middle_unit{unit}")  # fmt: skip
         stride, rate = strides.next(nominal)
         x, second = _module(x, channels, stride=stride, rates=(rate,) * 3, shortcut="conv",
-                            norm=norm, name=f"backbone_{name}")  # fmt: skip
+                            norm=norm, after_depthwise=spec.after_depthwise,
+                            name=f"backbone_{name}")  # fmt: skip
         if nominal == 2:
             taps[nominal_stride] = second
         nominal_stride *= nominal
@@ -111,10 +122,15 @@ def build(
         rates=tuple(rate * factor for factor in multi_grid),
         shortcut="none",
         norm=norm,
+        after_depthwise="nothing" if spec.after_depthwise == "nothing" else "norm_relu",
         name="backbone_exit_block2",
     )
     return Features(
-        low_level_features=taps[4], conv2=taps[4], conv3=taps[8], conv4=taps[16], conv5=x
+        low_level_features={"conv2": taps[4], "conv3": taps[8]},
+        conv2=taps[4],
+        conv3=taps[8],
+        conv4=taps[16],
+        conv5=x,
     )
 
 
@@ -126,23 +142,25 @@ def _module(
     rates: tuple[int, int, int],
     shortcut: Literal["conv", "sum", "none"],
     norm: NormConfig,
+    after_depthwise: Literal["norm", "norm_relu", "nothing"],
     name: str,
 ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Three separable convolutions beside a shortcut; the output and the second's output."""
     inputs, second = x, None
-    inside = shortcut == "none"  # where the activations are
+    leading_relu = shortcut != "none"  # else it is after the pointwise convolution
     for i, (filters, rate) in enumerate(zip(channels, rates, strict=True), start=1):
         own = f"{name}_sep{i}"
-        if not inside:
+        if leading_relu:
             x = relu(x, f"{own}_relu")
         x = depthwise_conv(x, stride=stride if i == 3 else 1, rate=rate, symmetric=True,
                            initializer=truncated_normal(0.09), name=f"{own}_depthwise")  # fmt: skip
-        x = batch_norm(x, norm, f"{own}_depthwise_bn")
-        if inside:
+        if after_depthwise != "nothing":
+            x = batch_norm(x, norm, f"{own}_depthwise_bn")
+        if after_depthwise == "norm_relu":
             x = relu(x, f"{own}_depthwise_relu")
         x = conv(x, filters, 1, initializer=truncated_normal(0.09), name=f"{own}_pointwise")
         x = batch_norm(x, norm, f"{own}_pointwise_bn")
-        if inside:
+        if not leading_relu:
             x = relu(x, f"{own}_pointwise_relu")
         if i == 2:
             second = x

@@ -7,14 +7,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from deeplab_tf.recipe.earlier import version_0, version_1
+from deeplab_tf.recipe.earlier import version_0, version_1, version_2
 from deeplab_tf.recipe.flags import LISTS, Parts
 from deeplab_tf.recipe.json_files import parse, require
 from deeplab_tf.recipe.messages import shown
 from deeplab_tf.recipe.options import Options, is_number, is_of, lookup
 from deeplab_tf.recipe.parts import Recipe
 
-VERSION = 2  # of the file's form. An option that is added has a default, and needs no new one.
+VERSION = 3  # of the file's form. An option that is added has a default, and needs no new one.
 
 
 def to_json(recipe: Recipe) -> str:
@@ -75,6 +75,8 @@ def upgraded(tree: Mapping[str, Any]) -> dict[str, Any]:
         tree = version_0.as_version_1(tree)
     if is_of(tree.get("version"), int) and tree["version"] == 1:
         tree = version_1.as_version_2(tree)
+    if is_of(tree.get("version"), int) and tree["version"] == 2:
+        tree = version_2.as_version_3(tree)
     version = tree.get("version")
     if not is_of(version, int) or version != VERSION:
         raise ValueError(

@@ -52,7 +52,7 @@ class DeepLab(Head):
         )
         x = deeplab_decoder(
             x,
-            features.low_level_features,
+            features.low_level_features["conv2"],
             convs=((3, self.channels), (3, self.channels)),
             separable=True,
             norm=norm,

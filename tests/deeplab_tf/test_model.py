@@ -95,8 +95,11 @@ def test_backbone_has_the_promised_strides(name):
         image = keras.Input((64, 64, 3))
         with keras.StatelessScope(initialize_variables=False):  # most of the time
             features = build_backbone(name, image, output_stride=output_stride)
-        strides = [64 // feature.shape[1] for feature in features]
-        assert strides == [4, 4, 8, min(16, output_stride), output_stride]
+        low_level, *stages = features
+        strides = [64 // feature.shape[1] for feature in stages]
+        assert strides == [4, 8, min(16, output_stride), output_stride]
+        of_decoder = {level: 64 // feature.shape[1] for level, feature in low_level.items()}
+        assert of_decoder == {"conv2": 4, "conv3": 8}
 
 
 # MobileNetV2 pads by TensorFlow's SAME, which puts the taps of a strided convolution elsewhere for

@@ -82,7 +82,7 @@ def test_dilated_stage_is_the_strided_one_on_every_part_of_the_split(x, kernels)
 
 def _features():
     conv3, conv4, conv5 = (keras.Input((s, s, c)) for s, c in ((17, 6), (9, 8), (5, 10)))
-    return Features(low_level_features=conv3, conv2=conv3, conv3=conv3, conv4=conv4, conv5=conv5)
+    return Features({"conv2": conv3}, conv2=conv3, conv3=conv3, conv4=conv4, conv5=conv5)
 
 
 def _model(upsampler):

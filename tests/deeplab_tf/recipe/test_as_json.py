@@ -41,7 +41,7 @@ def test_recipes_of_tests_read_back(recipes, parts):
 
 def test_the_file_has_a_version_kinds_and_plain_values(recipe):
     tree = to_tree(recipe)
-    assert tree["version"] == 2
+    assert tree["version"] == 3
     assert tree["augment"] == [
         {"kind": "scale", "low": 0.75, "high": 2.0},
         {"kind": "crop", "size": 65},
@@ -67,8 +67,8 @@ _REMOVED = object()
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("version", 3, "version must be 2; got 3. The recipe is of another version of this"),
-        ("version", _REMOVED, "version must be 2; got None."),
+        ("version", 4, "version must be 3; got 4. The recipe is of another version of this"),
+        ("version", _REMOVED, "version must be 3; got None."),
         ("shedule", {}, "unknown part of a recipe 'shedule'; known: augment, "),
         ("loss", _REMOVED, "loss must be there; got None."),
         ("loss", None, "loss must be an object; got None."),
@@ -108,8 +108,8 @@ _REMOVED = object()
         ("train.steps", 1.0, "train.steps must be an integer, or none; got 1.0."),
         ("train.steps", 10**30, "train.steps must be an integer, or none; got 1e+30."),
         ("train.remat", 1, "train.remat must be true or false; got 1."),
-        ("version", 2.0, "version must be 2; got 2.0."),
-        ("version", True, "version must be 2; got True."),
+        ("version", 2.0, "version must be 3; got 2.0."),
+        ("version", True, "version must be 3; got True."),
         ("expected_mean_iou", "51", "expected_mean_iou must be a number or null; got '51'."),
         ("expected_mean_iou", True, "expected_mean_iou must be a number or null; got True."),
         ("expected_mean_iou", float("nan"), "expected_mean_iou must be a finite number; got nan."),

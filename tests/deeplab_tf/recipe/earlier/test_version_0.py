@@ -251,7 +251,7 @@ def test_a_section_that_is_damaged_is_named(old, section):
             read({**old("mix"), section: junk})
     tree = old("mix")
     del tree[section]
-    with pytest.raises(ValueError, match=f"^{section} must be there|^version must be 2; got None"):
+    with pytest.raises(ValueError, match=f"^{section} must be there|^version must be 3; got None"):
         read(tree)
 
 
