@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from deeplab_tf import imagenet_recipes
 from deeplab_tf import recipes as deeplab_recipes
+from deeplab_tf import tables as deeplab_tables
 from deeplab_tf.classifier import ClassifierConfig
 from deeplab_tf.data import augment as deeplab_augment
 from deeplab_tf.data.datasets import DATASETS
 from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.evaluation.classify import Classify
+from deeplab_tf.evaluation.resized_image import ResizedImage
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.inference import inference_model
 from deeplab_tf.model import DeepLabV3PlusConfig
@@ -22,11 +24,13 @@ from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.flags import Parts
 from deeplab_tf.recipe.options import lookup
 from deeplab_tf.recipe.parts import Eval, Recipe, Train
+from deeplab_tf.tables import Table
 from deeplab_tf.training.losses import LOSSES
 from deeplab_tf.training.optimizers import OPTIMIZERS
 from deeplab_tf.training.schedules import SCHEDULES
 from jpu_tf import augment as jpu_augment
 from jpu_tf import recipes as jpu_recipes
+from jpu_tf import tables as jpu_tables
 from jpu_tf.model import FastFCNConfig
 from jpu_tf.sliding_window import SlidingWindow
 
@@ -41,7 +45,12 @@ MODELS = {
     "classifier": ClassifierConfig,
 }
 
-PREDICTS = {"whole_image": WholeImage, "sliding_window": SlidingWindow, "classify": Classify}
+PREDICTS = {
+    "whole_image": WholeImage,
+    "resized_image": ResizedImage,
+    "sliding_window": SlidingWindow,
+    "classify": Classify,
+}
 
 PARTS: Parts = {
     "model": MODELS,
@@ -60,6 +69,11 @@ RECIPES: dict[str, Recipe] = {
     **jpu_recipes.RECIPES,
     **imagenet_recipes.RECIPES,
 }
+
+# Recipe -> the recipe whose weights it starts from.
+STARTS: dict[str, str] = {**deeplab_recipes.STARTS, **jpu_recipes.STARTS}
+
+TABLES: dict[str, Table] = {**deeplab_tables.TABLES, **jpu_tables.TABLES}
 
 
 def load_recipe(workdir: str) -> Recipe:

@@ -1,10 +1,8 @@
-"""What networks cost: multiply-adds beside the papers' tables, or speed and memory of one network.
+"""What a network costs: parameters, multiply-adds, speed and memory.
 
 --against times the network beside the same one from stock Keras layers, on ONNX Runtime or on
 Keras' PyTorch backend; --sizes times it at several image sizes.
 
-python scripts/benchmark.py --table=deeplab3
-python scripts/benchmark.py --table=fastfcn2
 python scripts/benchmark.py --model=deeplabv3plus --model.backbone=xception65 --height=513
 python scripts/benchmark.py --recipe=quickstart_shapes --height=128 --batch_size=8
 python scripts/benchmark.py --model=fastfcn --height=512 --against=stock_keras --rounds=20
@@ -13,13 +11,9 @@ python scripts/benchmark.py --model=deeplabv3plus --sizes=257,513,1025,2049
 
 from __future__ import annotations
 
-import os
-
 import benchmark_against
-import benchmark_fps
 import benchmark_sizes
 import benchmark_speed
-import benchmark_tables
 import cli
 from absl import flags
 
@@ -29,12 +23,6 @@ from deeplab_tf.recipe import flags as recipe_flags
 from deeplab_tf.recipe.options import lookup
 from deeplab_tf.recipe.parts import ModelConfig
 
-_TABLE = flags.DEFINE_enum(
-    "table",
-    None,
-    [*benchmark_tables.TABLES, "fastfcn2"],
-    "print this table of a paper, ours beside theirs",
-)
 _AGAINST = flags.DEFINE_enum(
     "against",
     None,
@@ -76,7 +64,7 @@ cli.define_parts({"model": zoo.MODELS})
 
 
 def main(argv: list[str]) -> None:
-    """Prints a table, or measures a network."""
+    """Measures a network."""
     cli.no_arguments(argv)
     sizes = _checked_flags()
     options = {
@@ -84,22 +72,14 @@ def main(argv: list[str]) -> None:
         "batch_size": _BATCH_SIZE.value,
         "rounds": _ROUNDS.value,
     }
-    if _TABLE.value == "fastfcn2":
-        if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-            cli.import_tensorflow()
-        _set_precision()
-        benchmark_fps.print_table(batch_size=_BATCH_SIZE.value, rounds=_ROUNDS.value)
-        return
-    if _TABLE.value is not None:
-        cli.import_tensorflow()
-        print(benchmark_tables.table_text(benchmark_tables.TABLES[_TABLE.value]))
-        return
     model = _model_config()
     if sizes:
         benchmark_sizes.print_sizes(model, sizes, precision=_PRECISION.value, **options)
         return
     cli.import_tensorflow()
-    _set_precision()
+    import keras
+
+    keras.config.set_dtype_policy(_PRECISION.value)
     size = (_HEIGHT.value, _WIDTH.value or _HEIGHT.value)
     if _AGAINST.value is not None:
         benchmark_against.print_against(_AGAINST.value, model, image_size=size, **options)
@@ -109,12 +89,10 @@ def main(argv: list[str]) -> None:
 
 def _checked_flags() -> list[int]:
     """Checks flags that exclude one another; returns --sizes, or nothing."""
-    present = {name for name in ("table", "model", "recipe", "against", "sizes", "height", "width",
-                                 "precision") if flags.FLAGS[name].present}  # fmt: skip
-    if len(present & {"table", "model", "recipe"}) != 1:
-        raise ValueError("give one of --table, --model and --recipe; see --help.")
-    if "table" in present and present & {"against", "sizes"}:
-        raise ValueError("--against and --sizes need --model or --recipe; got --table.")
+    names = ("model", "recipe", "against", "sizes", "height", "width")
+    present = {name for name in names if flags.FLAGS[name].present}
+    if len(present & {"model", "recipe"}) != 1:
+        raise ValueError("give one of --model and --recipe; see --help.")
     if "against" in present:
         if "sizes" in present:
             raise ValueError("give --against or --sizes, not both.")
@@ -134,12 +112,6 @@ def _checked_flags() -> list[int]:
             f" got {','.join(_SIZES.value)!r}."
         )
     return [int(each) for each in _SIZES.value]
-
-
-def _set_precision() -> None:
-    import keras
-
-    keras.config.set_dtype_policy(_PRECISION.value)
 
 
 def _model_config() -> ModelConfig:

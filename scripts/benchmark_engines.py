@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
-import benchmark_fps
+from reproduce_speed import compiled
 
 if TYPE_CHECKING:
     import keras
@@ -121,7 +121,7 @@ def load_torch(path: str, image: np.ndarray, threads: int) -> np.ndarray:
     model = keras.models.load_model(path, compile=False)
     image = keras.ops.convert_to_tensor(image)
     global _torch_call
-    _torch_call = benchmark_fps.compiled(model, image)
+    _torch_call = compiled(model, image)
     with torch.inference_mode():
         return keras.ops.convert_to_numpy(model(image, training=False))
 

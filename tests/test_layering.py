@@ -41,6 +41,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "deeplab_tf.model",
             "deeplab_tf.recipes",
             "deeplab_tf.released",
+            "deeplab_tf.tables",
         },
     },
     {
@@ -52,6 +53,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "jpu_tf.model",
             "jpu_tf.recipes",
             "jpu_tf.sliding_window",
+            "jpu_tf.tables",
             "jpu_tf.upsamplers",
             "jpu_tf.weights",
         },
@@ -80,7 +82,7 @@ INSTALLED = {"PIL", "absl", "google", "h5py", "keras", "numpy", "tensorflow", "t
 # Extras, imported where they are used: the speed of a network on Keras' other backends.
 EXTRAS = {
     "scripts.benchmark_engines": {"onnx", "onnxruntime", "torch"},
-    "scripts.benchmark_fps": {"jax", "torch"},
+    "scripts.reproduce_speed": {"jax", "torch"},
 }
 TOP = {
     "LICENSE",

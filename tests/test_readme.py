@@ -110,7 +110,7 @@ def spelled_out(text: str) -> list[str]:
 
 
 def test_the_tables_list_every_recipe_with_its_expected_mean_iou():
-    tables = README + text_of("docs/recipes.md")
+    tables = README + text_of("docs/reproduce.md")
     listed = {}
     for names, cells in re.findall(r"^\| `(\w[\w{},]+)` \|(.+)\|$", tables, re.MULTILINE):
         numbers = re.findall(r"\d+\.\d+", cells) if cells.count("|") == 0 else []

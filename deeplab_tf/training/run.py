@@ -307,15 +307,22 @@ def pixel_loss(run: Run) -> Loss:
 
 
 def predictor_to_score(run: Run) -> Callable[[], Predictor]:
-    """A function that returns a predictor with the weights as they are, or their average."""
-    trained, average = run.network.model, run.network.state.average
-    is_scored_itself = average is None and run.recipe.train.precision == "float32"
+    """A function that returns a predictor with the weights as they are, or their average.
+
+    It predicts as evaluate.py does, at the output stride of `recipe.predict`.
+    """
+    recipe, trained, average = run.recipe, run.network.model, run.network.state.average
+    stride = recipe.predict.output_stride
+    config = recipe.model if stride is None else recipe.model.replace(output_stride=stride)
+    is_scored_itself = (
+        average is None and recipe.train.precision == "float32" and config == recipe.model
+    )
     if is_scored_itself:
         model = keras.Model(trained.input, trained.output[LOGITS])
     else:
-        model = outside_strategy(run.recipe.model, run.spec)
+        model = outside_strategy(config, run.spec)
     weights = weights_by_name(trained) if average is None else average.variables
-    predictor = run.recipe.predict.predictor(model)
+    predictor = recipe.predict.predictor(model)
 
     def up_to_date():
         if not is_scored_itself:

@@ -36,8 +36,11 @@ def test_a_published_recipe_is_what_its_name_says(name):
     model, multi_scale = recipe.model, len(recipe.predict.scales) > 1
     backbone = model.backbone.removesuffix("_deep_stem")
     parts = [backbone, recipe.dataset.name, model.head.kind, model.upsampler.kind]
-    assert name == "_".join(["fastfcn", *parts] + ["ms"] * multi_scale)
+    assert name.removesuffix("_test") == "_".join(["fastfcn", *parts] + ["ms"] * multi_scale)
     assert recipe.predict.flip == multi_scale
+    if name.endswith("_test"):  # scored by a server
+        assert recipe.expected_mean_iou is None and recipe.train.split == "trainval"
+        return
     # Of no row of the paper less than that of bilinear upsampling.
     assert (30 if "ade20k" in name else 46) < recipe.expected_mean_iou < 55
 

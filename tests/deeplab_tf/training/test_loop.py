@@ -7,13 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+from typing import ClassVar
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from deeplab_tf import zoo
+from deeplab_tf.data import pipeline
+from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.recipe.as_json import to_json
+from deeplab_tf.recipe.options import Options, option
 from deeplab_tf.training.loop import train
 from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import AdamW
@@ -149,6 +154,66 @@ def test_run_leaves_what_its_user_looks_for(photos, recipe_of, tmp_path):
         f"{tmp_path} is complete: it is trained to step 2",
     ]
     np.testing.assert_array_equal(model.predict(image, verbose=0), again.predict(image, verbose=0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Pooled(Options):
+    """A network of one layer on squares of the image."""
+
+    kind: ClassVar[str] = "pooled"
+    batch_norm: ClassVar[str] = "frozen"  # it has none
+
+    output_stride: int = option(16, "side of a square, pixels")
+
+    def build(self, num_classes, input_shape=(None, None, 3), *, auxiliary=False):
+        image = keras.Input(input_shape)
+        pooled = keras.layers.AveragePooling2D(self.output_stride, padding="same")(image)
+        layer = keras.layers.Conv2D(num_classes, 1, dtype="float32", name="logits")
+        logits = layer(pooled / 255 - 0.5)
+        return keras.Model(image, {"logits": logits} if auxiliary else logits)
+
+    def losses(self, pixel_loss):
+        return {"logits": (pixel_loss, 1.0)}
+
+
+def _scores(recipe, model):
+    dataset = recipe.dataset.open()
+    examples = pipeline.eval_examples(dataset.source("val"))
+    return recipe.predict.evaluate(
+        recipe.predict.predictor(model), examples, dataset.spec, recipe.eval
+    ).scores
+
+
+@pytest.mark.parametrize(("output_stride", "ema_decay"), [(None, None), (8, None), (8, 0.5)])
+def test_a_run_is_scored_at_the_output_stride_of_predict(
+    photos, recipe_of, tmp_path, output_stride, ema_decay
+):
+    recipe = recipe_of(
+        photos,
+        steps=1,
+        base_lr=0.0,  # so that the average is the weights themselves
+        model=_Pooled(),
+        predict=WholeImage(output_stride=output_stride),
+        train={"ema_decay": ema_decay},
+    )
+    trained = train(recipe, workdir=str(tmp_path), check_data=False, print_fn=lambda line: None)
+    scores = {}
+    for side in (8, 16):
+        model = _Pooled(output_stride=side).build(5)
+        model.set_weights(trained.get_weights())
+        scores[side] = _scores(recipe, model)
+    best = json.loads((tmp_path / "best" / "best.json").read_text())
+    assert best["mean_iou"] == scores[output_stride or 16]["mean_iou"]
+    assert scores[8] != scores[16]
+
+
+@pytest.mark.slow  # a DeepLabv3+
+def test_the_score_of_a_run_is_that_of_its_workdir(photos, recipe_of, tmp_path):
+    recipe = recipe_of(photos, steps=2, predict=WholeImage(output_stride=8))
+    train(recipe, workdir=str(tmp_path), check_data=False, print_fn=lambda line: None)
+    best = json.loads((tmp_path / "best" / "best.json").read_text())
+    model = zoo.load_model(str(tmp_path), output_stride=8)
+    assert best["mean_iou"] == _scores(recipe, model)["mean_iou"]
 
 
 @pytest.mark.slow  # three runs
