@@ -130,7 +130,8 @@ def _print_plan(table: Table, todo: Sequence[Step], reasons: dict[str, list[str]
             *network, images = step.work()
             if (key := tuple(network)) not in seconds:
                 seconds[key] = _seconds_per_image(*network)
-            estimate = f"about {_duration(seconds[key] * images)}"
+            if images:
+                estimate = f"about {_duration(seconds[key] * images)}"
         print(f"{estimate:>16}  {step}", flush=True)
     if seconds:
         print("Times are rough: of one image at a time on this machine; training counts as three.")
@@ -230,13 +231,17 @@ def _write(
     return text
 
 
+# As it was at the start: what importing TensorFlow changes is not for the commands.
+_ENVIRONMENT = dict(os.environ)
+
+
 def _run(step: Step) -> None:
     """Runs a command to its end.
 
     Raises:
       ValueError: it failed; it has printed why.
     """
-    with subprocess.Popen(step.command) as process:
+    with subprocess.Popen(step.command, env=_ENVIRONMENT) as process:
         try:
             code = process.wait()
         except BaseException:  # a signal: the command saves its state

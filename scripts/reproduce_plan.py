@@ -243,9 +243,11 @@ def _training_steps(name: str, places: Places, train_flags: Sequence[str]) -> It
         start = (f"--init_weights={converted}",)
 
     def work() -> Work:
+        from deeplab_tf.training.workdir.checkpoints import saved_step
+
         dataset = _opened(recipe.dataset, places.data_dir)
         steps = recipe.train.total_steps(len(dataset.sources[recipe.train.split]))
-        images = _TRAINING * steps * recipe.train.batch_size
+        images = _TRAINING * max(0, steps - saved_step(workdir)) * recipe.train.batch_size
         return Work(recipe.model, dataset.spec.num_classes, (_crop_size(recipe),) * 2, images)
 
     yield Step(

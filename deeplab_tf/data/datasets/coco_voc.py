@@ -265,7 +265,7 @@ DATASET_FASTFCN = _dataset(
     "coco_voc_fastfcn",
     "many_pixels",
     # A user's count, in issue 6335 of tensorflow/models.
-    "FastFCN's authors state no number, users of the same rule more than 90K",
+    "FastFCN's authors state no number; a user of its rule reports more than 90K",
     keeps=has_many_labeled_pixels,
     first_wins=True,
 )

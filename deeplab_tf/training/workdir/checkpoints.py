@@ -378,6 +378,11 @@ def has_checkpoints(workdir: str) -> bool:
     return bool(_steps(os.path.join(workdir, "checkpoints")))
 
 
+def saved_step(workdir: str) -> int:
+    """The step of the last state to resume from; 0 if there is none."""
+    return max(_steps(os.path.join(workdir, "checkpoints")), default=0)
+
+
 def has_best(workdir: str) -> bool:
     """Whether the workdir has best weights."""
     return bool(_steps(os.path.join(workdir, "best")))
