@@ -81,7 +81,7 @@ def main(argv: list[str]) -> None:
     if table.cost != "speed" or os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
         cli.import_tensorflow()
     todo, reasons = steps(key, rows, places, train_flags)
-    _print_plan(table, todo, reasons)
+    _print_plan(table, rows, todo, reasons)
     if _PLAN_ONLY.value:
         return
     ours = _costs(key, table, rows, places)
@@ -110,7 +110,8 @@ def _print_list(keys: Sequence[str], places: Places) -> None:
         cells = [[*heading, "recipe"]]
         cells += [[*line, row.recipe or "-"] for row, line in zip(table.rows, rows, strict=True)]
         lacking = {row.name: lacks(table, row, places) for row in table.rows}
-        lines = _lacking_lines({name: reasons for name, reasons in lacking.items() if reasons})
+        reasons = {name: each for name, each in lacking.items() if each}
+        lines = _lacking_lines(reasons, table.rows)
         print(report.as_text(f"--table={key}: {table.title}", cells, lines))
 
 
@@ -119,7 +120,9 @@ def _scores(key: str, rows: Sequence[Row], places: Places) -> dict[str, dict[str
     return {row.name: report.figures_of(places.scores(key, row)) for row in rows}
 
 
-def _print_plan(table: Table, todo: Sequence[Step], reasons: dict[str, list[str]]) -> None:
+def _print_plan(
+    table: Table, rows: Sequence[Row], todo: Sequence[Step], reasons: dict[str, list[str]]
+) -> None:
     print(f"{table.title}\n")
     if table.cost != "none":
         print(f"measured here: {table.cost.replace('_', '-')} of each network")
@@ -135,15 +138,18 @@ def _print_plan(table: Table, todo: Sequence[Step], reasons: dict[str, list[str]
         print(f"{estimate:>16}  {step}", flush=True)
     if seconds:
         print("Times are rough: of one image at a time on this machine; training counts as three.")
-    print("\n".join(_lacking_lines(reasons)))
+    print("\n".join(_lacking_lines(reasons, rows)))
 
 
-def _lacking_lines(reasons: dict[str, list[str]]) -> list[str]:
+def _lacking_lines(reasons: dict[str, list[str]], rows: Sequence[Row]) -> list[str]:
     """What rows lack, a line for those that lack the same."""
     grouped: dict[str, list[str]] = {}
     for name, lacking in reasons.items():
         grouped.setdefault("; ".join(lacking), []).append(name)
-    return [f"not run: {', '.join(names)}: {reason}." for reason, names in grouped.items()]
+    return [
+        f"not run: {'all rows' if len(names) == len(rows) else ', '.join(names)}: {reason}."
+        for reason, names in grouped.items()
+    ]
 
 
 def _seconds_per_image(model: ModelConfig, num_classes: int, size: tuple[int, int]) -> float:

@@ -107,8 +107,10 @@ def lacks(table: Table, row: Row, places: Places) -> list[str]:
         ]
     split = "test" if table.result == "server_files" else recipe.eval.split
     found = _data_lacks(recipe.dataset, split, places)
-    if not _is_released(row, places):
-        found += _training_lacks(row.recipe, places)
+    if not _is_released(row, places) and (lacking := _training_lacks(row.recipe, places)):
+        found += lacking
+        if row.released is not None:
+            found.append(f"or {places.weights(row.released)}, the released network")
     return list(dict.fromkeys(found))
 
 

@@ -89,7 +89,7 @@ def cells_of(
         if any(name in row.figures for row in rows):
             heading += [f"{title}: paper", "ours"]
             columns.append((name, True))
-        else:
+        elif any(name in figures for figures in ours.values()):
             heading.append(f"{title}: ours")
             columns.append((name, False))
     lines = [heading]

@@ -179,6 +179,7 @@ def test_a_stage_lacks_what_the_stage_before_it_lacks(places):
         "voc2012 is not prepared",
         "coco_voc is not prepared",
         f"no {places.weights_dir}/xception_65_imagenet",
+        f"or {places.weights_dir}/xception65_coco_voc_trainval, the released network",
     ]
     os.makedirs(places.weights("xception65_coco_voc_trainval"))
     assert lacks(zoo.TABLES["deeplab6"], test, places) == ["voc2012 is not prepared"]
