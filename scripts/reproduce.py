@@ -90,7 +90,8 @@ def main(argv: list[str]) -> None:
         print(f"\nstep {i} of {len(todo)}: {step}", flush=True)
         _run(step)
         _write(key, rows, ours, places)
-    print(f"\n{_write(key, rows, ours, places)}")
+    text = _write(key, rows, ours, places)
+    print(f"\n{text}" if table.measures else "")
     print(f"written to {os.path.join(places.runs, key)}")
 
 
