@@ -17,7 +17,7 @@ NORM = NormConfig(momentum=0.9, epsilon=1e-5)
 def _model(head, *, first_kernel_size=1):
     """The head on feature maps of one size."""
     conv2, *maps = (keras.Input((s, s, c)) for s, c in ((18, 4), (9, 6), (9, 8), (9, 10)))
-    features = Features(conv2, conv2, *maps)
+    features = Features({"conv2": conv2}, conv2, *maps)
     outputs = head.build(maps[-1], features, 5, norm=NORM, first_kernel_size=first_kernel_size)
     return keras.Model([conv2, *maps], outputs)
 

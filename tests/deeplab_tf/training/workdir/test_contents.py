@@ -163,7 +163,7 @@ def test_damaged_recipe_is_refused_with_file_and_key(tmp_path, part, options, me
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b"{}", b'{"version": 3}', b"\xff", b"[" * 10**5]
+    "content", [b"", b"{", b"[]", b"null", b"{}", b'{"version": 4}', b"\xff", b"[" * 10**5]
 )
 def test_file_that_is_no_recipe_is_refused_by_name_and_never_replaced(tmp_path, content):
     path = tmp_path / "recipe.json"
