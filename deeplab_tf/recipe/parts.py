@@ -258,7 +258,7 @@ class Train(Options):
         maximum=2**32 - 1,  # of keras.utils.set_random_seed
     )
     loss_normalization: Literal["global", "replica"] = option(
-        "global", "mean over valid pixels of the global batch (ours), or of each replica's part (code)"
+        "global", "mean over valid pixels of the global batch (ours), or of each replica's (code)"
     )
     on_bad_example: Literal["fail", "skip"] = option(
         "fail",
