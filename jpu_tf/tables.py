@@ -1,6 +1,7 @@
 """The tables of FastFCN, row by row as printed, with what each row needs.
 
-Rows that quote other papers' networks are left out. scripts/reproduce.py runs these.
+Rows that quote other papers' networks are left out, except one of EncNet, which has a recipe.
+scripts/reproduce.py runs these.
 """
 
 from __future__ import annotations

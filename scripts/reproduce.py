@@ -31,14 +31,14 @@ from reproduce_plan import Places, Step, inference_of, lacks, steps
 from reproduce_speed import compiled, speeds_of
 
 from deeplab_tf import zoo
-from deeplab_tf.recipe.files import write_text
+from deeplab_tf.recipe.files import check_writable, write_text
 from deeplab_tf.recipe.options import lookup
 from deeplab_tf.recipe.parts import ModelConfig
 from deeplab_tf.tables import Row, Table
 
 _LIST = flags.DEFINE_bool("list", False, "print all rows, or those of --table, and run nothing")
 _TABLE = flags.DEFINE_enum("table", None, list(zoo.TABLES), "the table or figure to run")
-_ROW = flags.DEFINE_list("row", None, "rows of the table, by name; default: all")
+_ROW = flags.DEFINE_list("row", None, "rows to train, score or time, by name; default: all")
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "where workdirs and results are")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
 _WEIGHTS_DIR = flags.DEFINE_string(
@@ -62,15 +62,21 @@ _PRECISION = flags.DEFINE_enum(
 )
 
 
+# What the commands are given anyway.
+_SET_HERE = ("--recipe", "--workdir", "--data_dir", "--init_weights", "--dry_run")
+
+
 def main(argv: list[str]) -> None:
     """Lists the rows, or runs a table."""
     train_flags = argv[1:]
-    wrong = [flag for flag in train_flags if not flag.startswith("--")]
-    cli.no_arguments([argv[0], *wrong])
+    cli.no_arguments([argv[0], *(flag for flag in train_flags if not flag.startswith("--"))])
+    set_here = [flag for flag in train_flags if flag.partition("=")[0] in _SET_HERE]
+    if set_here:
+        raise ValueError(f"flags after -- must be other ones of train.py; got {set_here[0]}.")
     if _TABLE.value is None and not _LIST.value:
         raise ValueError("give --list, or one of the tables with --table; see --help.")
-    if _TABLE.value is None and _ROW.present:
-        raise ValueError("--row needs --table.")
+    if _ROW.present and (_TABLE.value is None or _LIST.value):
+        raise ValueError("--row chooses what --table runs; give both, without --list.")
     cli.require(runs=_RUNS.value, weights_dir=_WEIGHTS_DIR.value)
     places = Places(_RUNS.value, _DATA_DIR.value, _WEIGHTS_DIR.value)
     if _LIST.value:
@@ -78,6 +84,13 @@ def main(argv: list[str]) -> None:
         return
     key, table = _TABLE.value, zoo.TABLES[_TABLE.value]
     rows = _chosen(table)
+    # Now: what follows takes long.
+    _scores(key, places)
+    if not _PLAN_ONLY.value:
+        try:
+            check_writable(os.path.join(places.runs, key, "table.txt"))
+        except OSError as error:
+            raise OSError(f"{error} Name another directory with --runs.") from error
     if table.cost != "speed" or os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
         cli.import_tensorflow()
     todo, reasons = steps(key, rows, places, train_flags)
@@ -85,12 +98,12 @@ def main(argv: list[str]) -> None:
     if _PLAN_ONLY.value:
         return
     ours = _costs(key, table, rows, places)
-    _write(key, rows, ours, places)
+    _write(key, ours, places)
     for i, step in enumerate(todo, start=1):
         print(f"\nstep {i} of {len(todo)}: {step}", flush=True)
         _run(step)
-        _write(key, rows, ours, places)
-    text = _write(key, rows, ours, places)
+        _write(key, ours, places)
+    text = _write(key, ours, places)
     print(f"\n{text}" if table.measures else "")
     print(f"written to {os.path.join(places.runs, key)}")
 
@@ -100,14 +113,15 @@ def _chosen(table: Table) -> list[Row]:
     by_name = {row.name: row for row in table.rows}
     if _ROW.value is None:
         return list(table.rows)
-    return [lookup(by_name, name, "row") for name in _ROW.value]
+    cli.require(row=_ROW.value)
+    return [lookup(by_name, name, "row") for name in dict.fromkeys(_ROW.value)]
 
 
 def _print_list(keys: Sequence[str], places: Places) -> None:
     cli.import_tensorflow()
     for key in keys:
         table = zoo.TABLES[key]
-        heading, *rows = report.cells_of(table, table.rows, _scores(key, table.rows, places))
+        heading, *rows = report.cells_of(table, table.rows, _scores(key, places))
         cells = [[*heading, "recipe"]]
         cells += [[*line, row.recipe or "-"] for row, line in zip(table.rows, rows, strict=True)]
         lacking = {row.name: lacks(table, row, places) for row in table.rows}
@@ -116,8 +130,9 @@ def _print_list(keys: Sequence[str], places: Places) -> None:
         print(report.as_text(f"--table={key}: {table.title}", cells, lines))
 
 
-def _scores(key: str, rows: Sequence[Row], places: Places) -> dict[str, dict[str, float]]:
+def _scores(key: str, places: Places) -> dict[str, dict[str, float]]:
     """Row -> measure -> our figure, of the rows that are scored."""
+    rows = zoo.TABLES[key].rows
     return {row.name: report.figures_of(places.scores(key, row)) for row in rows}
 
 
@@ -178,7 +193,7 @@ def _costs(
     """Row -> measure -> figure, of the networks alone."""
     if table.cost == "multiply_adds":
         return multiply_adds_of(
-            {row.name: inference_of(row) for row in rows},
+            {row.name: inference_of(row) for row in table.rows},
             image_size=table.cost_size,
             num_classes=table.cost_classes,
         )
@@ -219,13 +234,12 @@ def _speeds(
     return measured
 
 
-def _write(
-    key: str, rows: Sequence[Row], costs: dict[str, dict[str, float]], places: Places
-) -> str:
-    """Writes the table as it is now; returns it as text."""
-    table, scores = zoo.TABLES[key], _scores(key, rows, places)
-    ours = {row.name: {**costs.get(row.name, {}), **scores[row.name]} for row in rows}
-    cells, notes = report.cells_of(table, rows, ours), report.notes_of(table, rows, ours)
+def _write(key: str, costs: dict[str, dict[str, float]], places: Places) -> str:
+    """Writes the table as it is now, all of its rows; returns it as text."""
+    table, scores = zoo.TABLES[key], _scores(key, places)
+    ours = {row.name: {**costs.get(row.name, {}), **scores[row.name]} for row in table.rows}
+    cells = report.cells_of(table, table.rows, ours)
+    notes = report.notes_of(table, table.rows, ours)
     text = report.as_text(table.title, cells, notes)
     folder = os.path.join(places.runs, key)
     os.makedirs(folder, exist_ok=True)
@@ -248,12 +262,18 @@ def _run(step: Step) -> None:
     Raises:
       ValueError: it failed; it has printed why.
     """
-    with subprocess.Popen(step.command, env=_ENVIRONMENT) as process:
+    # Outside the terminal's process group: Ctrl-C reaches the command once, through this process.
+    # A training saves its state at the first signal, and a second one ends it at once.
+    with subprocess.Popen(step.command, env=_ENVIRONMENT, process_group=0) as process:
         try:
             code = process.wait()
-        except BaseException:  # a signal: the command saves its state
+        except BaseException:
             process.terminate()
-            process.wait()
+            try:
+                process.wait()
+            except BaseException:
+                process.terminate()
+                raise
             raise
     if code != 0:
         raise ValueError(f"the command failed with exit code {code}: {step}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import functools
+import io
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reproduce_cost import Inference
@@ -78,7 +81,7 @@ class Step:
         return [sys.executable, os.path.join(_SCRIPTS, script), *arguments]
 
     def __str__(self) -> str:
-        return " ".join(["python", f"scripts/{self.arguments[0]}", *self.arguments[1:]])
+        return shlex.join(["python", f"scripts/{self.arguments[0]}", *self.arguments[1:]])
 
 
 def inference_of(row: Row) -> Inference:
@@ -193,7 +196,7 @@ def steps(
             found.append(_result_step(key, table, row, workdir, places))
     if table.result == "trimap":
         curves = stored(os.path.join(places.runs, key, "trimap.json")).get("models", {})
-        if workdirs.keys() <= curves.keys():
+        if set(workdirs) <= set(curves):
             return [], reasons
         found.append(_trimap_step(key, workdirs, places))
     return list(dict.fromkeys(found)), reasons
@@ -201,7 +204,8 @@ def steps(
 
 def _is_released(row: Row, places: Places) -> bool:
     """Whether a released checkpoint gives the row, and the recipe was not trained."""
-    if row.released is None or os.path.isdir(places.workdir(row.recipe)):
+    started = os.path.isfile(os.path.join(places.workdir(row.recipe), "recipe.json"))
+    if row.released is None or started:
         return False
     return os.path.exists(places.weights(row.released))
 
@@ -223,13 +227,15 @@ def _model_steps(row: Row, places: Places, train_flags: Sequence[str]) -> Iterat
 
 
 def _training_steps(name: str, places: Places, train_flags: Sequence[str]) -> Iterator[Step]:
-    recipe, workdir, start = zoo.RECIPES[name], places.workdir(name), ()
+    from deeplab_tf.training.workdir.checkpoints import saved_step
+
+    recipe, workdir, start = zoo.RECIPES[name], places.workdir(name), None
     started = os.path.isfile(os.path.join(workdir, "recipe.json"))
     weights = imagenet_weights(recipe)
     if name in zoo.STARTS:
         if not started:
             yield from _training_steps(zoo.STARTS[name], places, train_flags)
-        start = (f"--init_weights={places.workdir(zoo.STARTS[name])}",)
+        start = places.workdir(zoo.STARTS[name])
     elif weights is not None:
         classes = _opened(recipe.dataset, places.data_dir).spec.num_classes
         converted = places.workdir(f"{os.path.splitext(weights)[0]}_{classes}_classes")
@@ -242,11 +248,11 @@ def _training_steps(name: str, places: Places, train_flags: Sequence[str]) -> It
                     f"--output={converted}",
                 )
             )
-        start = (f"--init_weights={converted}",)
+        start = converted
+    if start is not None and not os.path.isdir(start) and saved_step(workdir):
+        start = None  # a workdir from elsewhere: it resumes from its own checkpoint
 
     def work() -> Work:
-        from deeplab_tf.training.workdir.checkpoints import saved_step
-
         dataset = _opened(recipe.dataset, places.data_dir)
         steps = recipe.train.total_steps(len(dataset.sources[recipe.train.split]))
         images = _TRAINING * max(0, steps - saved_step(workdir)) * recipe.train.batch_size
@@ -258,7 +264,7 @@ def _training_steps(name: str, places: Places, train_flags: Sequence[str]) -> It
             f"--recipe={name}",
             f"--workdir={workdir}",
             *_data_flag(places),
-            *start,
+            *(() if start is None else (f"--init_weights={start}",)),
             *train_flags,
         ),
         work=work,
@@ -296,12 +302,19 @@ def _trimap_step(key: str, workdirs: Mapping[str, str], places: Places) -> Step:
     return Step(
         arguments=(
             "trimap.py",
-            f"--workdirs={','.join(workdirs.values())}",
-            f"--names={','.join(workdirs)}",
+            f"--workdirs={_list_flag(workdirs.values())}",
+            f"--names={_list_flag(workdirs)}",
             *_data_flag(places),
             f"--output={os.path.join(places.runs, key)}",
         ),
     )
+
+
+def _list_flag(values: Iterable[str]) -> str:
+    """The value of a flag that is a list; a path may have commas."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
 
 
 def _data_flag(places: Places) -> tuple[str, ...]:

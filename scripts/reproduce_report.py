@@ -30,7 +30,7 @@ class Measure:
 
 
 def _percent(name: str) -> Callable[[Mapping[str, Any]], float]:
-    return lambda scores: 100 * scores[name]
+    return lambda scores: 100.0 * scores[name]
 
 
 MEASURES: dict[str, Measure] = {
@@ -56,14 +56,7 @@ def figures_of(path: str) -> dict[str, float]:
     Raises:
       ValueError: the file is damaged.
     """
-    if not os.path.exists(path):
-        return {}
-    with open(path, encoding="utf-8") as file:
-        try:
-            scores = parse(file.read())
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error} Remove it to score again.") from error
-    found = {}
+    scores, found = stored(path), {}
     for name, measure in MEASURES.items():
         if measure.of_scores is not None:
             try:
@@ -153,11 +146,20 @@ def as_markdown(title: str, cells: Sequence[Sequence[str]], notes: Sequence[str]
 
 
 def stored(path: str) -> dict[str, Any]:
-    """The object in a JSON file; nothing if there is no such file."""
+    """The object in a JSON file of results; nothing if there is no such file.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
     if not os.path.exists(path):
         return {}
     with open(path, encoding="utf-8") as file:
-        return parse(file.read())
+        try:
+            return parse(file.read())
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is damaged; remove it, and the same command makes it again ({error})"
+            ) from error
 
 
 def json_of(tree: Mapping[str, Any]) -> str:

@@ -5,12 +5,14 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 
 import pytest
 import reproduce_plan
 import reproduce_report as report
+from absl import flags as absl_flags
 from reproduce_cost import Inference, multiply_adds_of
 from reproduce_plan import Places, inference_of, lacks, passes, steps
 from reproduce_speed import mean_speed, speeds_of
@@ -239,6 +241,30 @@ def test_the_curves_of_a_figure_are_one_command(places):
     assert steps("shapes_figure4", rows, places, []) == ([], {})
 
 
+def test_a_run_from_elsewhere_resumes_without_what_it_started_from(places):
+    name = "deeplabv3plus_xception65_coco_voc2012_os16"
+    checkpoints = pathlib.Path(places.workdir(name)) / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints.parent / "recipe.json").touch()
+    (before,) = reproduce_plan._training_steps(name, places, [])
+    assert any(flag.startswith("--init_weights=") for flag in before.arguments)
+    (checkpoints / "ckpt-5.index").touch()
+    (step,) = reproduce_plan._training_steps(name, places, [])
+    assert not any(flag.startswith("--init_weights=") for flag in step.arguments)
+
+
+def test_a_curve_is_of_workdirs_with_commas_and_spaces_too(tmp_path):
+    places = Places(str(tmp_path / "a, b"), None, "weights")
+    todo, _ = steps("shapes_figure4", zoo.TABLES["shapes_figure4"].rows, places, [])
+    (flag,) = (flag for flag in todo[-1].arguments if flag.startswith("--workdirs="))
+    assert absl_flags.ListParser().parse(flag.partition("=")[2]) == [  # as trimap.py does
+        f"{places.runs}/quickstart_shapes_no_decoder",
+        f"{places.runs}/quickstart_shapes",
+    ]
+    script, *arguments = todo[-1].arguments
+    assert shlex.split(str(todo[-1])) == ["python", f"scripts/{script}", *arguments]
+
+
 # --- figures ----------------------------------------------------------------------------------
 
 
@@ -344,9 +370,22 @@ def test_figures_are_read_from_scores_in_percent(tmp_path):
     assert report.figures_of(str(path)) == pytest.approx({"mean_iou": 59.0, "mean_iou_60": 50.0})
     path.write_text('{"top_1": 0.75, "top_5": 0.9}')
     assert report.figures_of(str(path)) == pytest.approx({"top_1_error": 25, "top_5_error": 10})
+    path.write_text('{"mean_iou": "high"}')
+    assert report.figures_of(str(path)) == {}
     path.write_text('{"mean_iou": ')
-    with pytest.raises(ValueError, match=r"scores\.json is damaged.*Remove it to score again"):
+    with pytest.raises(ValueError, match=r"scores\.json is damaged; remove it"):
         report.figures_of(str(path))
+
+
+@pytest.mark.parametrize("name", ["shapes/eval16.json", "shapes_figure4/trimap.json"])
+def test_a_damaged_file_of_results_is_named_before_anything_is_run(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_text('{"mean_iou": ')
+    done = run(f"--table={path.parent.name}", f"--runs={tmp_path}", "--plan_only")
+    assert done.returncode == 1
+    assert f"error: {path} is damaged; remove it" in done.stderr
+    assert "train.py" not in done.stdout
 
 
 # --- as a command -----------------------------------------------------------------------------
@@ -357,10 +396,14 @@ def test_figures_are_read_from_scores_in_percent(tmp_path):
     [
         ([], "give --list, or one of the tables with --table"),
         (["--table=deeplab8"], "--table=deeplab8: value should be one of"),
-        (["--list", "--row=a"], "--row needs --table"),
+        (["--list", "--row=a"], "--row chooses what --table runs"),
+        (["--list", "--table=deeplab3", "--row=train16_eval16"], "give both, without --list"),
+        (["--table=shapes", "--", "--workdir=a"], "must be other ones of train.py; got --workdir"),
         (["--table=deeplab3", "--row=train16"], "row"),
         (["--table=deeplab3", "deeplab5"], "unexpected argument 'deeplab5'"),
         (["--table=deeplab3", "--runs="], "--runs must be given and not empty"),
+        (["--table=deeplab3", "--row="], "--row must be given and not empty"),
+        (["--table=shapes", "--runs=/dev/null/runs"], "Name another directory with --runs"),
         (["--table=fastfcn2", "--rounds=0"], "--rounds=0"),
     ],
 )
@@ -369,6 +412,38 @@ def test_a_mistake_is_one_line_before_tensorflow_is_imported(flags, message):
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
     assert "loading TensorFlow" not in done.stdout
+
+
+def test_ctrl_c_reaches_a_command_once(tmp_path):
+    # A second signal would end a training before its state is saved.
+    command = tmp_path / "command.py"
+    command.write_text(
+        "import signal, time\n"
+        "got = []\n"
+        "for number in (signal.SIGINT, signal.SIGTERM):\n"
+        "    signal.signal(number, lambda number, frame: got.append(number))\n"
+        "print('ready', flush=True)\n"
+        "while not got:\n"
+        "    time.sleep(0.05)\n"
+        "time.sleep(1)\n"
+        "print('signals:', len(got), flush=True)\n"
+    )
+    code = (
+        "import cli, reproduce, reproduce_plan\n"
+        f"step = reproduce_plan.Step(arguments=({str(command)!r},))\n"
+        "cli.run(lambda argv: reproduce._run(step))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "scripts")])}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    terminal = subprocess.Popen(
+        [sys.executable, "-c", code], env=env, start_new_session=True, **pipes
+    )
+    with terminal:
+        assert terminal.stdout.readline() == "ready\n"
+        os.killpg(terminal.pid, signal.SIGINT)  # as a terminal does
+        output, errors = terminal.communicate(timeout=60)
+    assert (output, errors) == ("signals: 1\n", "\nstopped\n")
+    assert terminal.returncode == 130
 
 
 @pytest.mark.slow  # two processes, a training in one of them

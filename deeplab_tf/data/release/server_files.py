@@ -24,6 +24,9 @@ from deeplab_tf.recipe.messages import shortened
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip file
 _READABLE = 0o644  # permissions of the files in an archive
+_CHUNK = 2**20  # bytes that are read at a time
+# ours: of a file that is checked; the largest gray PNG that Pillow opens has 90 MB
+_MOST_BYTES = 2**27
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,7 +214,7 @@ def _opened(where: str, server: ServerFormat) -> Iterator[_Opened]:
             )
             for folder, _, names in os.walk(where)
             for name in names
-            if name.lower().endswith(".png")
+            if name.lower().endswith(".png") and os.path.isfile(os.path.join(folder, name))
         }
 
         yield list(paths), lambda path: _content(paths[path])
@@ -241,15 +244,24 @@ def _archive(where: str, server: ServerFormat) -> Iterator[_Opened]:
     if server.archive == "zip":
         with zipfile.ZipFile(where) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
-            yield names, archive.read
+            yield names, lambda path: _content_of(archive.open(path))
         return
+    with gzip.open(where) as file:  # tarfile does not read up to the checksum at the end
+        while file.read(_CHUNK):
+            pass
     with tarfile.open(where, "r:gz") as archive:
-        members = [member for member in archive if member.isreg()]
-        by_name = {member.name: member for member in members}
+        # As `tar czf FILE ./results` names them.
+        members = [(m.name.removeprefix("./"), m) for m in archive if m.isreg()]
+        by_name = dict(members)
         yield (
-            [member.name for member in members],
-            lambda path: archive.extractfile(by_name[path]).read(),
+            [name for name, _ in members],
+            lambda path: _content_of(archive.extractfile(by_name[path])),
         )
+
+
+def _content_of(file: BinaryIO) -> bytes:
+    with file:
+        return file.read(_MOST_BYTES)  # a small archive can hold a file of any size
 
 
 def _pack_zip(packed: BinaryIO, files: Sequence[tuple[str, str]]) -> None:

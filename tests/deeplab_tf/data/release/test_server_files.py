@@ -13,6 +13,7 @@ from PIL import Image
 
 from deeplab_tf.data.datasets import cityscapes
 from deeplab_tf.data.datasets.release import RELEASES
+from deeplab_tf.data.release import server_files
 from deeplab_tf.data.release.server_files import ServerFormat, faults
 
 SERVERS = {name: release.server for name, release in RELEASES.items() if release.server}
@@ -240,3 +241,39 @@ def test_what_is_no_undamaged_archive_is_refused(server, tmp_path):
         assert faults(str(path), server, sizes)
     except ValueError as error:
         assert wrong in str(error)
+
+
+def _colored_archive(directory: pathlib.Path) -> tuple[pathlib.Path, dict]:
+    sizes = write(directory, COLORED, {"a": (4, 6), "b": (5, 3)})
+    COLORED.pack(str(directory), list(sizes), str(directory / "x.tgz"))
+    return directory / "x.tgz", sizes
+
+
+def test_a_tgz_archive_is_read_up_to_its_checksum(tmp_path):
+    archive, sizes = _colored_archive(tmp_path)
+    assert faults(str(archive), COLORED, sizes) == []
+    archive.write_bytes(archive.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="undamaged: Compressed file ended"):
+        faults(str(archive), COLORED, sizes)
+
+
+def test_paths_in_an_archive_may_begin_with_a_dot(tmp_path):
+    _, sizes = _colored_archive(tmp_path)
+    with tarfile.open(tmp_path / "y.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "results", "./results")
+    assert faults(str(tmp_path / "y.tgz"), COLORED, sizes) == []
+
+
+def test_a_pipe_is_no_file_and_is_not_waited_for(gray):
+    directory, sizes = gray
+    (directory / "b.png").unlink()
+    os.mkfifo(directory / "b.png")
+    assert faults(str(directory), GRAY, sizes) == ["1 of 3 files are missing: b.png"]
+
+
+def test_no_more_than_a_picture_is_read_of_a_file_in_an_archive(gray, monkeypatch):
+    directory, sizes = gray
+    GRAY.pack(str(directory), list(sizes), str(directory / "x.zip"))
+    monkeypatch.setattr(server_files, "_MOST_BYTES", 40)
+    found = faults(str(directory / "x.zip"), GRAY, sizes)
+    assert len(found) == 3 and all("is not a" in line for line in found)
