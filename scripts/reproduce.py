@@ -17,6 +17,7 @@ Flags after -- go to train.py.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import time
@@ -147,9 +148,10 @@ def _print_plan(
         estimate = "seconds"
         if step.work is not None:
             *network, images = step.work()
-            if (key := tuple(network)) not in seconds:
-                seconds[key] = _seconds_per_image(*network)
+            key = tuple(network)
             if images:
+                if key not in seconds:
+                    seconds[key] = _seconds_per_image(*network)
                 estimate = f"about {_duration(seconds[key] * images)}"
         print(f"{estimate:>16}  {step}", flush=True)
     if seconds:
@@ -230,7 +232,7 @@ def _speeds(
         )
         measured |= {row.name: speed for row, speed in zip(group, speeds, strict=True)}
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        write_text(path, report.json_of({"settings": settings, "rows": measured}))
+        write_text(path, json.dumps({"settings": settings, "rows": measured}, indent=2) + "\n")
     return measured
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from deeplab_tf.recipe.json_files import parse
+from deeplab_tf.recipe.json_files import read_json
 from deeplab_tf.tables import Row, Table
 
 _CLOSE = 0.1  # ours: percent by which multiply-adds may differ and count as the paper's
@@ -153,18 +152,12 @@ def stored(path: str) -> dict[str, Any]:
     """
     if not os.path.exists(path):
         return {}
-    with open(path, encoding="utf-8") as file:
-        try:
-            return parse(file.read())
-        except ValueError as error:
-            raise ValueError(
-                f"{path} is damaged; remove it, and the same command makes it again ({error})"
-            ) from error
-
-
-def json_of(tree: Mapping[str, Any]) -> str:
-    """Indented JSON."""
-    return json.dumps(tree, indent=2) + "\n"
+    try:
+        return read_json(path, dict)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged; remove it, and the same command makes it again ({error})"
+        ) from error
 
 
 def _number(value: float | None) -> str:

@@ -51,7 +51,7 @@ SPECS: dict[str, XceptionSpec] = {
     ),
 }
 
-# Two other forms of 65, to train anew; released weights do not suit them.
+# Two other forms of 65. The released weights do not fit them; train them on ImageNet first.
 SPECS["xception65_relu"] = dataclasses.replace(SPECS["xception65"], after_depthwise="norm_relu")
 SPECS["xception65_plain"] = dataclasses.replace(SPECS["xception65"], after_depthwise="nothing")
 

@@ -144,8 +144,8 @@ def faults(
     """
     found = []
     with _opened(where, server) as (names, read):
-        missing = sorted(sizes.keys() - set(names))
-        others = sorted(set(names) - sizes.keys())
+        there = set(names)
+        missing, others = sorted(sizes.keys() - there), sorted(there - sizes.keys())
         repeated = [name for name, number in collections.Counter(names).items() if number > 1]
         if missing:
             found.append(
@@ -155,7 +155,7 @@ def faults(
             found.append(f"{len(others)} files are not of this split: {shortened(others, most=5)}")
         if repeated:
             found.append(f"{len(repeated)} files are there twice: {shortened(repeated, most=5)}")
-        present = [path for path in sizes if path in set(names)]
+        present = [path for path in sizes if path in there]
         for done, path in enumerate(present, start=1):
             fault = _fault(read(path), server, sizes[path])
             if fault is not None:
@@ -216,8 +216,7 @@ def _opened(where: str, server: ServerFormat) -> Iterator[_Opened]:
             for name in names
             if name.lower().endswith(".png") and os.path.isfile(os.path.join(folder, name))
         }
-
-        yield list(paths), lambda path: _content(paths[path])
+        yield list(paths), lambda path: _content_of(open(paths[path], "rb"))
         return
     if not os.path.exists(where):
         raise FileNotFoundError(f"there is no directory or archive {where}.")
