@@ -42,6 +42,7 @@ setup(
     ],
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.20"],  # NVIDIA's libraries, for training on GPUs
+        "onnx": ["onnx", "onnxruntime", "tf2onnx"],  # export.py --format=onnx
         # to compare the networks on Keras' other backends and on ONNX Runtime
         "backends": ["jax", "onnx", "onnxruntime", "tf2onnx", "torch"],
         "tensorboard": ["tensorboard"],

@@ -269,7 +269,8 @@ class ResizeToRemainder(keras.layers.Layer):
         return resize_bilinear(inputs, height, width, align_corners=True)
 
     def _next(self, side):
-        return side + (self.remainder - side) % self.divisor
+        # Not (remainder - side) % divisor: of negative numbers, ONNX files have another remainder.
+        return side + (self.remainder + (self.divisor - 1) * side) % self.divisor
 
     def compute_output_shape(self, input_shape):
         """[N, H, W, C]; unknown sides remain unknown."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from deeplab_tf.recipe.as_json import to_tree
 
 if TYPE_CHECKING:
     import keras
@@ -93,3 +97,79 @@ def scored_spec(trained_on: DatasetSpec, found: DatasetSpec) -> DatasetSpec:
         f" {', '.join(found.class_names)} with {found.ignore_label}. Name a folder's classes"
         " with --dataset.class_names_file."
     )
+
+
+def named_workdirs(workdirs: Sequence[str], names: Sequence[str] | None) -> dict[str, str]:
+    """Name -> workdir, of several models that are compared.
+
+    Args:
+      workdirs: of --workdirs.
+      names: of --names; None: those of the directories.
+
+    Raises:
+      ValueError: there is not one name of its own for each.
+    """
+    names = names or [os.path.basename(os.path.abspath(path)) for path in workdirs]
+    if len(names) != len(workdirs) or len({*names, ""}) <= len(names):
+        raise ValueError(
+            f"--names must be {len(workdirs)} different ones, one for each of --workdirs; got"
+            f" {', '.join(names)}."
+        )
+    return dict(zip(names, workdirs, strict=True))
+
+
+def check_comparable(recipes: Mapping[str, Recipe]) -> None:
+    """Checks that all models are scored on the same images, by the same definition.
+
+    Args:
+      recipes: name of a model -> its recipe, with the flags in place of its values.
+
+    Raises:
+      ValueError: they are not.
+    """
+    (first, of_first), *others = ((name, _scored(recipe)) for name, recipe in recipes.items())
+    for name, options in others:
+        for key in of_first | options:
+            one, other = of_first.get(key), options.get(key)
+            if one != other:
+                raise ValueError(
+                    f"all models must be scored on the same images in the same way; {key} is"
+                    f" {one} in {first} and {other} in {name}. Give --{key}."
+                )
+
+
+def _scored(recipe: Recipe) -> dict[str, Any]:
+    """Flag -> value, of what determines the images and the scores' definition."""
+    tree = to_tree(recipe)
+    return {
+        f"{part}.{key}".removesuffix(".kind"): value
+        for part in ("dataset", "eval")
+        for key, value in tree[part].items()
+        if key != "best_metric"  # which decides only in training
+    }
+
+
+def check(workdir: str, recipe: Recipe, dataset: OpenDataset) -> DatasetSpec:
+    """Checks what can be known of a model before any is scored, which takes long.
+
+    Args:
+      workdir: of the model.
+      recipe: how it predicts, and what is scored.
+      dataset: opened.
+
+    Returns:
+      The classes that are scored.
+
+    Raises:
+      FileNotFoundError: it has no weights.
+      ValueError: it has other classes, or cannot be scored with these options.
+    """
+    from deeplab_tf.training.workdir.checkpoints import has_weights
+    from deeplab_tf.training.workdir.contents import load_spec
+
+    if not has_weights(workdir):
+        raise FileNotFoundError(f"no checkpoint in {workdir} yet; train for longer.")
+    source(recipe, dataset)
+    spec = scored_spec(load_spec(workdir), dataset.spec)
+    recipe.predict.check(spec, recipe.eval)
+    return spec

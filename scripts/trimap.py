@@ -16,7 +16,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cli
 import scoring
@@ -26,8 +26,6 @@ from deeplab_tf import zoo
 from deeplab_tf.pictures.chart import COLORS, draw_lines
 from deeplab_tf.pictures.visualization import encode_png
 from deeplab_tf.recipe import flags as recipe_flags
-from deeplab_tf.recipe.as_json import to_tree
-from deeplab_tf.recipe.dataset_spec import OpenDataset
 from deeplab_tf.recipe.files import check_writable, write_bytes, write_text
 from deeplab_tf.recipe.parts import Eval, Recipe
 
@@ -51,7 +49,10 @@ def main(argv: list[str]) -> None:
     """Scores one model after the other; writes what is known after each."""
     cli.no_arguments(argv)
     cli.require(workdirs=_WORKDIRS.value, widths=_WIDTHS.value, output=_OUTPUT.value)
-    workdirs, widths = _named_workdirs(), _widths()
+    workdirs = scoring.named_workdirs(_WORKDIRS.value, _NAMES.value)
+    if len(workdirs) > len(COLORS):
+        raise ValueError(f"--workdirs must name at most {len(COLORS)}; got {len(workdirs)}.")
+    widths = _widths()
     for name in ("trimap.json", "trimap.csv", "trimap.png"):
         try:
             check_writable(os.path.join(_OUTPUT.value, name))  # now: the scores take long
@@ -59,10 +60,10 @@ def main(argv: list[str]) -> None:
             raise OSError(f"{error} Name another directory with --output.") from error
     cli.import_tensorflow()
     recipes = {name: _recipe(workdir, widths) for name, workdir in workdirs.items()}
-    _check_comparable(recipes)
+    scoring.check_comparable(recipes)
     dataset = next(iter(recipes.values())).dataset.open(_DATA_DIR.value)
     for name, recipe in recipes.items():
-        _check(workdirs[name], recipe, dataset)
+        scoring.check(workdirs[name], recipe, dataset)
     results: dict[str, EvalResult] = {}
     for name, recipe in recipes.items():
         print(f"building the network of {workdirs[name]}")
@@ -79,24 +80,6 @@ def main(argv: list[str]) -> None:
         _write(results, workdirs)
     print(_table(results))
     print(f"written to {_OUTPUT.value}: trimap.json, trimap.csv, trimap.png")
-
-
-def _named_workdirs() -> dict[str, str]:
-    """Name -> workdir.
-
-    Raises:
-      ValueError: there are too many, or there is not one name of its own for each.
-    """
-    workdirs = _WORKDIRS.value
-    names = _NAMES.value or [os.path.basename(os.path.abspath(path)) for path in workdirs]
-    if len(workdirs) > len(COLORS):
-        raise ValueError(f"--workdirs must name at most {len(COLORS)}; got {len(workdirs)}.")
-    if len(names) != len(workdirs) or len({*names, ""}) <= len(names):
-        raise ValueError(
-            f"--names must be {len(workdirs)} different ones, one for each of --workdirs; got"
-            f" {', '.join(names)}."
-        )
-    return dict(zip(names, workdirs, strict=True))
 
 
 def _widths() -> tuple[int, ...]:
@@ -119,50 +102,6 @@ def _recipe(workdir: str, widths: tuple[int, ...]) -> Recipe:
     """What a workdir holds, with the given flags in place of its values."""
     recipe = recipe_flags.apply(zoo.load_recipe(workdir), _PARTS)
     return dataclasses.replace(recipe, eval=recipe.eval.replace(trimap_widths=widths))
-
-
-def _check_comparable(recipes: Mapping[str, Recipe]) -> None:
-    """Checks that all models are scored on the same images, by the same definition.
-
-    Raises:
-      ValueError: they are not.
-    """
-    (first, of_first), *others = ((name, _scored(recipe)) for name, recipe in recipes.items())
-    for name, options in others:
-        for key in of_first | options:
-            one, other = of_first.get(key), options.get(key)
-            if one != other:
-                raise ValueError(
-                    f"all models must be scored on the same images in the same way; {key} is"
-                    f" {one} in {first} and {other} in {name}. Give --{key}."
-                )
-
-
-def _scored(recipe: Recipe) -> dict[str, Any]:
-    """Flag -> value, of what determines the images and the scores' definition."""
-    tree = to_tree(recipe)
-    return {
-        f"{part}.{key}".removesuffix(".kind"): value
-        for part in ("dataset", "eval")
-        for key, value in tree[part].items()
-        if key != "best_metric"  # which decides only in training
-    }
-
-
-def _check(workdir: str, recipe: Recipe, dataset: OpenDataset) -> None:
-    """Checks what can be known of a model before any is scored, which takes long.
-
-    Raises:
-      FileNotFoundError: it has no weights.
-      ValueError: it has other classes, or cannot be scored with these options.
-    """
-    from deeplab_tf.training.workdir.checkpoints import has_weights
-    from deeplab_tf.training.workdir.contents import load_spec
-
-    if not has_weights(workdir):
-        raise FileNotFoundError(f"no checkpoint in {workdir} yet; train for longer.")
-    scoring.source(recipe, dataset)
-    recipe.predict.check(scoring.scored_spec(load_spec(workdir), dataset.spec), recipe.eval)
 
 
 def _rows(results: Mapping[str, EvalResult]) -> list[tuple[int, list[float]]]:

@@ -31,7 +31,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "evaluation": {"deeplab_tf.evaluation"},
         "export": {"deeplab_tf.export"},
     },
-    {"training": {"deeplab_tf.training"}},
+    {"training": {"deeplab_tf.training"}, "pages": {"deeplab_tf.pages"}},
     {
         "deeplab": {
             "deeplab_tf.aspp",
@@ -81,6 +81,7 @@ NETWORKS = {
 INSTALLED = {"PIL", "absl", "google", "h5py", "keras", "numpy", "tensorflow", "tensorflow_datasets"}
 # Extras, imported where they are used: the speed of a network on Keras' other backends.
 EXTRAS = {
+    "deeplab_tf.export.onnx_file": {"onnx", "onnxruntime", "tf2onnx"},
     "scripts.benchmark_engines": {"onnx", "onnxruntime", "torch"},
     "scripts.reproduce_speed": {"jax", "torch"},
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -370,3 +372,14 @@ class ClassifyResult:
             "predict": {"kind": self.predict.kind, **dataclasses.asdict(self.predict)},
         }
         return json.dumps(tree, indent=2) + "\n"
+
+    def to_csv(self) -> str:
+        """One row per class: its images and their top-1 accuracy, a fraction; empty without any."""
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["class", "images", "top_1"])
+        accuracies = self.class_scores["top_1"]
+        for i, name in enumerate(self.spec.class_names):
+            images = self.ranks[i].sum()
+            writer.writerow([name, images, f"{accuracies[i]:.6f}" if images else ""])
+        return table.getvalue()

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.data.pipeline import first_line
-from deeplab_tf.evaluation.metrics import ConfusionMatrix, check_options
+from deeplab_tf.evaluation.metrics import ConfusionMatrix, Counts, check_options
 from deeplab_tf.evaluation.report import EvalResult
+from deeplab_tf.evaluation.scores.boundary import boundary_counts
 from deeplab_tf.evaluation.trimap import Trimap
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
@@ -37,8 +38,8 @@ def evaluate(
         evaluations.
       examples: of {"image": uint8 [H, W, 3], "label": int32 [H, W], "name": string []}, unbatched.
       spec: of the dataset; K is its number of classes.
-      options: which classes count, and the widths of the bands that are scored too. The split is
-        only reported.
+      options: which classes count, and whether bands around void and the pixels near contours are
+        scored too. The split is only reported.
       predict: how a model predicts; None: `WholeImage()`. For a predictor it must be None.
       progress: called after each example with (examples done, examples in all or None).
       name_of: index -> the name of an example that cannot be read; None: its number.
@@ -64,32 +65,41 @@ def evaluate(
     trimap = Trimap(spec.num_classes, spec.ignore_label, options.trimap_widths)
     cardinality = int(examples.cardinality())
     total = cardinality if cardinality >= 0 else None
-    done = 0
+    names: list[str] = []
+    images: list[Counts] = []
+    boundaries: list[Counts] = []
     for example in each_example(examples, name_of):
+        name = example["name"].numpy().decode()
         try:
             label = np.asarray(example["label"])
             label_map = np.asarray(predictor.label_map(example["image"]))
-            confusion.update(label, label_map)
+            images.append(Counts.of(confusion.update(label, label_map)))
             trimap.update(label, label_map)
         except ValueError as error:
-            raise ValueError(f"example {example['name'].numpy().decode()!r}: {error}") from error
-        done += 1
+            raise ValueError(f"example {name!r}: {error}") from error
+        if options.boundary_iou:
+            size = spec.num_classes, spec.ignore_label
+            boundaries.append(boundary_counts(label, label_map, *size))
+        names.append(name)
         if progress is not None:
-            progress(done, total)
-    if not done:
+            progress(len(names), total)
+    if not names:
         raise ValueError(f"{spec.name} must have at least one example to evaluate; got none.")
     if not confusion.matrix.any():
         raise ValueError(
-            f"labels of {spec.name} must have classes; all pixels of {done} examples are void. A"
-            " test split without labels can be predicted, but not evaluated."
+            f"labels of {spec.name} must have classes; all pixels of {len(names)} examples are"
+            " void. A test split without labels can be predicted, but not evaluated."
         )
     return EvalResult(
         spec=spec,
         options=options,
         predict=predict,
         matrix=confusion.matrix,
-        num_examples=done,
+        num_examples=len(names),
         trimap=trimap.matrices,
+        names=tuple(names),
+        images=Counts.stack(images),
+        boundaries=Counts.stack(boundaries) if boundaries else None,
     )
 
 

@@ -1,16 +1,29 @@
-"""What an evaluation found, as text and as JSON."""
+"""What an evaluation found, as text, as JSON and as a table of the classes."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import functools
+import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from deeplab_tf.evaluation.metrics import BENCHMARK_SCORES, CLASS_METRICS, METRICS, Metric, mean_iou
+from deeplab_tf.evaluation.metrics import (
+    BENCHMARK_SCORES,
+    BOUNDARY_CLASS_METRICS,
+    BOUNDARY_METRICS,
+    CLASS_METRICS,
+    METRICS,
+    Counts,
+    Metric,
+    mean_iou,
+)
+from deeplab_tf.evaluation.scores.bootstrap import DRAWS, LEVEL, SEED, Estimate, intervals
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.parts import Eval, Predict
 
@@ -27,6 +40,9 @@ class EvalResult:
       num_examples: number of images.
       trimap: width of a band, pixels -> the matrix of the pixels in it (see `trimap`); of each of
         `options.trimap_widths`.
+      names: of the N images, in the order in which they were scored.
+      images: int64 [N, K], of each image; None: not known, so that there are no intervals.
+      boundaries: int64 [N, K], of the pixels near contours in each image; None: not counted.
     """
 
     spec: DatasetSpec
@@ -35,33 +51,106 @@ class EvalResult:
     matrix: np.ndarray
     num_examples: int
     trimap: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    images: Counts | None = None
+    boundaries: Counts | None = None
 
     @property
     def scores(self) -> dict[str, float]:
         """Name -> value, of all `METRICS`; NaN where there is no score."""
-        return self._computed(METRICS, self.matrix)
+        return self._computed(METRICS, self._counts)
 
     @property
     def class_scores(self) -> dict[str, np.ndarray]:
         """Name -> float64 [K], of all `CLASS_METRICS`; NaN where there is no score."""
-        return self._computed(CLASS_METRICS, self.matrix)
+        return self._computed(CLASS_METRICS, self._counts)
 
     @property
     def benchmark_scores(self) -> dict[str, float]:
         """Name -> value, of the dataset's rows in `BENCHMARK_SCORES`."""
-        return self._computed(self._benchmark, self.matrix)
+        return self._computed(self._benchmark, self._counts)
+
+    @property
+    def boundary_scores(self) -> dict[str, float]:
+        """Name -> value, of all `BOUNDARY_METRICS`; empty if nothing near contours was counted."""
+        if self.boundaries is None:
+            return {}
+        return self._computed(BOUNDARY_METRICS, self.boundaries.sum())
 
     @property
     def trimap_scores(self) -> dict[int, dict[str, float]]:
         """Width of a band -> `scores` of the pixels in it."""
-        return {width: self._computed(METRICS, matrix) for width, matrix in self.trimap.items()}
+        return {
+            width: self._computed(METRICS, Counts.of(matrix))
+            for width, matrix in self.trimap.items()
+        }
+
+    @property
+    def image_scores(self) -> np.ndarray:
+        """float64 [N], mean IoU of each image over the classes in its label or its prediction.
+
+        NaN where no class counts. Absent classes are left out whatever the options say: as 0 they
+        would say how many classes an image shows.
+        """
+        return mean_iou(self.images, self.options.replace(absent_classes="exclude"))
+
+    @functools.cached_property
+    def intervals(self) -> dict[str, Estimate]:
+        """Name -> estimate, of all scores, those of each class included; see `scores.bootstrap`.
+
+        Empty if there are fewer than two images.
+        """
+        if self.images is None or self.num_examples < 2:
+            return {}
+        found = intervals(self.statistics, self.images)
+        if self.boundaries is not None:
+            found |= intervals(self.boundary_statistics, self.boundaries)
+        return found
+
+    @property
+    def statistics(self) -> dict[str, Callable[[Counts], Any]]:
+        """Name -> the score of counts, of each row whose score follows from all pixels."""
+        return self._statistics({**METRICS, **self._benchmark, **CLASS_METRICS})
+
+    @property
+    def boundary_statistics(self) -> dict[str, Callable[[Counts], Any]]:
+        """Name -> the score of counts, of each row whose score is of the pixels near contours."""
+        return self._statistics({**BOUNDARY_METRICS, **BOUNDARY_CLASS_METRICS})
+
+    def _statistics(self, metrics: Mapping[str, Metric]) -> dict[str, Callable[[Counts], Any]]:
+        return {
+            name: functools.partial(row.compute, options=self.options)
+            for name, row in metrics.items()
+        }
 
     @property
     def _benchmark(self) -> Mapping[str, Metric]:
         return BENCHMARK_SCORES.get(self.spec.name, {})
 
-    def _computed(self, metrics: Mapping[str, Metric], matrix: np.ndarray) -> dict[str, Any]:
-        return {name: row.compute(matrix, self.options) for name, row in metrics.items()}
+    @property
+    def _counts(self) -> Counts:
+        return Counts.of(self.matrix)
+
+    def _computed(self, metrics: Mapping[str, Metric], counts: Counts) -> dict[str, Any]:
+        values = {name: row.compute(counts, self.options) for name, row in metrics.items()}
+        # As Python's own numbers where there is one.
+        return {name: x if np.ndim(x) else float(x) for name, x in values.items()}
+
+    @property
+    def _headlines(self) -> dict[str, tuple[str, float]]:
+        """Name -> (title, value) of each score that is one number, in the order of the table."""
+        rows = {**METRICS, **self._benchmark, **BOUNDARY_METRICS}
+        values = {**self.scores, **self.benchmark_scores, **self.boundary_scores}
+        return {name: (rows[name].title, value) for name, value in values.items()}
+
+    @property
+    def _class_columns(self) -> dict[str, tuple[str, np.ndarray]]:
+        """Name -> (title, float64 [K]) of each score of a class."""
+        values = self.class_scores
+        if self.boundaries is not None:
+            values |= self._computed(BOUNDARY_CLASS_METRICS, self.boundaries.sum())
+        rows = {**CLASS_METRICS, **BOUNDARY_CLASS_METRICS}
+        return {name: (rows[name].title, scores) for name, scores in values.items()}
 
     @property
     def all_scores(self) -> dict[str, float]:
@@ -88,7 +177,7 @@ class EvalResult:
         found = one_class_alarm(
             self.matrix.sum(axis=1), self.matrix.sum(axis=0), self.spec.class_names, "pixels"
         )
-        if math.isnan(mean_iou(self.matrix, self.options)):
+        if math.isnan(mean_iou(self._counts, self.options)):
             found += (
                 "no class counts: labels and predictions show excluded classes alone, so that there"
                 " is no mean IoU. See --eval.excluded_classes.",
@@ -103,27 +192,39 @@ class EvalResult:
 
     def text(self) -> str:
         """A table with one line per class, in percent, that of the trimap, and the alarms."""
-        titles = [row.title for row in (*METRICS.values(), *self._benchmark.values())]
-        scores = [*self.scores.values(), *self.benchmark_scores.values()]
+        titles = [title for title, _ in self._headlines.values()]
         width = max(map(len, [*titles, *self.spec.class_names]))
-        headings = [f"{row.title} %" for row in CLASS_METRICS.values()]
+        headings = [f"{title} %" for title, _ in self._class_columns.values()]
         columns = "".join(f"  {heading:>7}" for heading in headings)
         lines = [f"{'class':<{width}}{columns}  {'label pixels':>14}"]
         widths = [max(7, len(heading)) for heading in headings]
-        label_pixels, table = self.matrix.sum(axis=1), list(self.class_scores.values())
+        label_pixels = self.matrix.sum(axis=1)
+        table = [values for _, values in self._class_columns.values()]
         for i, name in enumerate(self.spec.class_names):
             cells = "".join(
                 f"  {_percent(values[i]):>{cell}}"
                 for cell, values in zip(widths, table, strict=True)
             )
             lines.append(f"{name:<{width}}{cells}  {label_pixels[i]:>14,}{self._note(i)}")
-        for title, score in zip(titles, scores, strict=True):
-            lines.append(f"{title:<{width}}  {_percent(score):>7}")
+        for name, (title, score) in self._headlines.items():
+            lines.append(f"{title:<{width}}  {_percent(score):>7}{self._range(name)}")
         lines.append(
             f"{self.num_examples} examples of {self.spec.name}, split {self.options.split}"
         )
+        if self.intervals:
+            lines.append(
+                f"in parentheses: {100 * LEVEL:.0f} % intervals, bootstrap over the examples"
+                f" ({DRAWS:,} draws)"
+            )
         lines += self._trimap_lines()
         return "\n".join([*lines, *(f"warning: {alarm}" for alarm in self.alarms)])
+
+    def _range(self, name: str) -> str:
+        """The interval of a score, if there is one."""
+        found = self.intervals.get(name)
+        if found is None or math.isnan(found.low):
+            return ""
+        return f" ({100 * found.low:.1f} to {100 * found.high:.1f})"
 
     def _trimap_lines(self) -> list[str]:
         """A table with one line per band, in percent, if there are any."""
@@ -165,7 +266,9 @@ class EvalResult:
         tree = {
             "dataset": self.spec.name,
             "num_examples": self.num_examples,
-            **self._score_tree(self.matrix, {**METRICS, **self._benchmark}),
+            **{name: _or_none(value) for name, (_, value) in self._headlines.items()},
+            **{name: self._by_class(values) for name, (_, values) in self._class_columns.items()},
+            "intervals": self._interval_tree(),
             "absent_classes": [self.spec.class_names[i] for i in self.absent_classes],
             "alarms": self.alarms,
             "eval": options,
@@ -176,22 +279,62 @@ class EvalResult:
             tree["trimap"] = {str(band): self._band_tree(band) for band in self.trimap}
         return json.dumps(tree, indent=2) + "\n"
 
-    def _band_tree(self, band: int) -> dict[str, Any]:
-        matrix = self.trimap[band]
-        pixels = int(matrix.sum())
-        share = _or_none(self._share(pixels))
-        return {"pixels": pixels, "share_of_pixels": share, **self._score_tree(matrix, METRICS)}
+    def _interval_tree(self) -> dict[str, Any] | None:
+        """[low, high] of each score, and how they were found; None if there are none."""
+        if not self.intervals:
+            return None
+        ends = {}
+        for name, found in self.intervals.items():
+            pairs = [[_or_none(end) for end in pair] for pair in _pairs(found)]
+            of_classes = np.ndim(found.value) == 1
+            ends[name] = self._by_class(pairs) if of_classes else pairs[0]
+        return {"level": LEVEL, "draws": DRAWS, "seed": SEED, **ends}
 
-    def _score_tree(self, matrix: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str, Any]:
-        """Scores of the pixels in a matrix, and those of each class by its name."""
-        scores, of_classes = (self._computed(rows, matrix) for rows in (metrics, CLASS_METRICS))
+    def _band_tree(self, band: int) -> dict[str, Any]:
+        counts = Counts.of(self.trimap[band])
+        pixels = int(counts.label.sum())
+        scores, of_classes = (self._computed(rows, counts) for rows in (METRICS, CLASS_METRICS))
         return {
+            "pixels": pixels,
+            "share_of_pixels": _or_none(self._share(pixels)),
             **{name: _or_none(score) for name, score in scores.items()},
-            **{
-                name: dict(zip(self.spec.class_names, map(_or_none, values), strict=True))
-                for name, values in of_classes.items()
-            },
+            **{name: self._by_class(values) for name, values in of_classes.items()},
         }
+
+    def _by_class(self, values: Iterable[Any]) -> dict[str, Any]:
+        """Name of a class -> its value; numbers as in JSON."""
+        plain = (x if isinstance(x, list) else _or_none(x) for x in values)
+        return dict(zip(self.spec.class_names, plain, strict=True))
+
+    def to_csv(self) -> str:
+        """One row per class: its pixels, and its scores with their intervals.
+
+        Scores are fractions, nothing where there is none.
+        """
+        columns: dict[str, Sequence[Any]] = {
+            "class": self.spec.class_names,
+            "label_pixels": self.matrix.sum(axis=1),
+            "predicted_pixels": self.matrix.sum(axis=0),
+        }
+        for name, (_, values) in self._class_columns.items():
+            columns[name] = _cells(values)
+            if found := self.intervals.get(name):
+                columns[f"{name}_low"] = _cells(found.low)
+                columns[f"{name}_high"] = _cells(found.high)
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        return table.getvalue()
+
+
+def _pairs(found: Estimate) -> list[tuple[float, float]]:
+    """(low, high) of each score in an estimate."""
+    return list(zip(np.atleast_1d(found.low), np.atleast_1d(found.high), strict=True))
+
+
+def _cells(values: np.ndarray) -> list[str]:
+    return ["" if math.isnan(value) else f"{value:.6f}" for value in values]
 
 
 def one_class_alarm(

@@ -74,13 +74,13 @@ def smallest_band(void: np.ndarray, widths: Sequence[int]) -> np.ndarray:
     dilated, reach = void, 0
     for width in widths:
         for axis in (0, 1):
-            dilated = _dilated(dilated, width - reach, axis)
+            dilated = dilated_along(dilated, width - reach, axis)
         reach = width
         smallest += ~dilated
     return smallest
 
 
-def _dilated(mask: np.ndarray, reach: int, axis: int) -> np.ndarray:
+def dilated_along(mask: np.ndarray, reach: int, axis: int) -> np.ndarray:
     """Whether a pixel has one of `mask` at most `reach` pixels before or after it along an axis."""
     done = 0
     while done < reach:

@@ -1,16 +1,17 @@
-"""Export formats by name: (model, spec, directory) -> a checked export in the directory."""
+"""Export formats by name: (model, spec, directory, check) -> a checked export in the directory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from deeplab_tf.export.keras_file import write_keras
+from deeplab_tf.export.litert import write_litert
+from deeplab_tf.export.onnx_file import write_onnx
 from deeplab_tf.export.saved_model import write_saved_model
-from deeplab_tf.recipe.dataset_spec import DatasetSpec
 
-if TYPE_CHECKING:
-    import keras
-
-EXPORTERS: dict[str, Callable[[keras.Model, DatasetSpec, str], None]] = {
+EXPORTERS: dict[str, Callable[..., None]] = {
     "saved_model": write_saved_model,
+    "keras": write_keras,
+    "litert": write_litert,
+    "onnx": write_onnx,
 }

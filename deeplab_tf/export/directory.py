@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
-from deeplab_tf.recipe.files import sync
+from deeplab_tf.recipe.files import sync, write_text
 from deeplab_tf.recipe.lock import locked
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def new_directory(directory: str, model: keras.Model, spec: DatasetSpec) -> Iterator[str]:
-    """`whole_directory`, after a check of what is exported.
+    """`whole_directory` with labels.txt in it, after a check of what is exported.
+
+    labels.txt has the names of the classes, one per line, in the order of the outputs.
 
     Args:
       directory: must be empty or absent.
@@ -26,12 +28,19 @@ def new_directory(directory: str, model: keras.Model, spec: DatasetSpec) -> Iter
       spec: of the dataset whose classes it predicts.
 
     Raises:
-      ValueError: the model does not have one output per class of `spec`.
+      ValueError: the model does not have one output per class of `spec`, or takes other images
+        than RGB.
       FileExistsError: the directory is not empty.
       OSError: it cannot be written, or another process is writing it.
     """
     spec.check_outputs(model.output_shape[-1])
+    if model.input_shape[-1] != 3:
+        raise ValueError(
+            f"an export takes RGB images; the model takes {model.input_shape[-1]} channels. Save it"
+            " with model.save(...)."
+        )
     with whole_directory(directory) as temporary:
+        write_text(os.path.join(temporary, "labels.txt"), "\n".join(spec.class_names) + "\n")
         yield temporary
 
 

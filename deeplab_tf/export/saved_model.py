@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_tf.export.agreement import Check, check_agreement
 from deeplab_tf.export.directory import new_directory
 from deeplab_tf.export.graph_check import check_saved_model
 from deeplab_tf.inference import inference_model
@@ -21,11 +22,11 @@ from deeplab_tf.recipe.messages import shortened
 _SPEC_PATH = os.path.join("assets.extra", "dataset.json")
 _SUMS_PATH = os.path.join("assets.extra", "sha256.txt")  # as `sha256sum` writes it
 _GRAPH = "saved_model.pb"
-# ours: the rounding of two graphs of one network; a wrong weight changes probabilities by far more
-_TOLERANCE = 1e-3
 
 
-def write_saved_model(model: keras.Model, spec: DatasetSpec, directory: str) -> None:
+def write_saved_model(
+    model: keras.Model, spec: DatasetSpec, directory: str, check: Check | None = None
+) -> None:
     """Writes a SavedModel, reads it back and compares it with the model.
 
     Batch normalization is folded into the convolutions; see `inference_model`.
@@ -33,12 +34,13 @@ def write_saved_model(model: keras.Model, spec: DatasetSpec, directory: str) -> 
     Signature serving_default: image uint8 [N, H, W, 3] RGB, any size ->
     {"label_map": int32 [N, H, W], "probabilities": float32 [N, H, W, K]}. The names and colors
     of the classes are in assets.extra/dataset.json, the checksums of the files in
-    assets.extra/sha256.txt.
+    assets.extra/sha256.txt, the names alone also in labels.txt.
 
     Args:
       model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K]; built outside any strategy.
       spec: of the dataset whose classes the model predicts.
       directory: to write to; must be empty or absent. It appears when all is written.
+      check: what the SavedModel is compared on; None: drawn images.
 
     Raises:
       ValueError: the model does not have one output per class of `spec`.
@@ -46,12 +48,19 @@ def write_saved_model(model: keras.Model, spec: DatasetSpec, directory: str) -> 
       OSError: it cannot be written.
       RuntimeError: the export does not give the model's predictions; it is removed.
     """
+    check = check or Check()
     try:
         with new_directory(directory, model, spec) as temporary:
             _write(inference_model(model), temporary)
             write_text(os.path.join(temporary, _SPEC_PATH), spec.to_json())
             _write_sums(temporary)
-            _check(model, temporary)
+            check_agreement(
+                model,
+                SavedModel(temporary).predict,
+                check.batches(),
+                what="the SavedModel",
+                print_fn=check.print_fn,
+            )
     except tf.errors.OpError as error:
         raise OSError(f"could not write {directory}: {error.message}") from error
 
@@ -216,23 +225,3 @@ def _write(model: keras.Model, directory: str) -> None:
         "serving_default", serve, [tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")]
     )
     archive.write_out(directory, verbose=False)
-
-
-def _check(model: keras.Model, directory: str) -> None:
-    # Two images that are not square: neither batch nor size may be frozen into the graph.
-    images = np.random.default_rng(0).integers(0, 256, (2, 65, 97, 3), np.uint8)
-    written = SavedModel(directory).predict(images)
-    expected = tf.nn.softmax(model(images.astype(np.float32), training=False)).numpy()
-    difference = np.abs(written["probabilities"].numpy() - expected).max()
-    label_map = written["label_map"].numpy()
-    # The same class, or one that is as probable but for rounding.
-    chosen = np.take_along_axis(expected, label_map[..., None], axis=-1)[..., 0]
-    shortfall = (expected.max(axis=-1) - chosen).max()
-    # Written so that a NaN fails too.
-    if not (difference <= _TOLERANCE and shortfall <= _TOLERANCE):
-        raise RuntimeError(
-            "the SavedModel must give the model's predictions; probabilities differ by up to"
-            f" {difference:.3g}, and a chosen class is up to {shortfall:.3g} less probable than"
-            " the model's. Nothing was kept. Please report this with the versions of TensorFlow"
-            " and Keras."
-        )

@@ -99,6 +99,7 @@ _OPTIONS = {
     "eval.absent_classes": "exclude",
     "eval.best_metric": "mean_iou",
     "eval.trimap_widths": (),
+    "eval.boundary_iou": False,
     "expected_mean_iou": None,
 }
 _VOC = {"dataset.name": "voc2012", "train.split": "trainaug", "predict.pad_size": (513, 513)}

@@ -208,6 +208,12 @@ def test_scores_go_where_output_says(place, tmp_path):
             "leave --eval.trimap_widths out",
         ),
         ("trimap", ["--workdirs=x", "--output=README.md"], "Name another directory with --output."),
+        ("compare", ["--workdirs=x,y"], "--output must be given"),
+        ("compare", ["--workdirs=x", "--output=z"], "--workdirs must name two; got x"),
+        ("compare", ["--workdirs=x,y,z", "--output=z"], "--workdirs must name two; got x, y, z"),
+        ("compare", ["--workdirs=a/x,b/x", "--output=y"], "--names must be 2 different ones"),
+        ("compare", ["--workdirs=x,y", "--output=README.md"], "Name another directory with --outp"),
+        ("evaluate", ["--workdir=x", "--output=x.csv"], "--output must name a JSON file"),
         ("evaluate", ["--workdir=nowhere"], "there is no directory nowhere; --workdir must be"),
         (
             "evaluate",
@@ -373,6 +379,34 @@ def test_trimap_compares_models_on_the_same_images(place, tmp_path):
         "eval.absent_classes is exclude in run and zero in other_eval. Give --eval.absent_classes."
         in done.stderr
     )
+
+
+@pytest.mark.slow  # three processes that import TensorFlow
+def test_compare_scores_both_models_on_the_same_images(place, tmp_path):
+    write_run(place, "rival")
+    runs = f"--workdirs={place}/run,{place}/rival"
+    flags = ("--dataset.val_fraction=0.67", "--eval.boundary_iou=true")
+    done = run("compare", runs, f"--output={tmp_path}/out", *flags)
+    assert done.returncode == 0, done.stderr
+    tree = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert tree["models"] == ["run", "rival"] and tree["num_examples"] == len(tree["images"]) == 2
+    alone = run("evaluate", f"--workdir={place}/rival", f"--output={tmp_path}/s.json", *flags)
+    assert alone.returncode == 0, alone.stderr
+    scores = json.loads((tmp_path / "s.json").read_text())
+    for name in ("mean_iou", "mean_boundary_iou", "frequency_weighted_iou"):
+        row = tree["differences"][name]
+        assert row["second"] == scores[name]
+        assert row["difference"] == pytest.approx(row["first"] - row["second"])
+        assert f"{100 * row['difference']:+.2f}" in done.stdout
+        assert f"({100 * scores['intervals'][name][0]:.1f} to " in alone.stdout
+    rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
+    assert [row["class"] for row in rows] == ["ground", "tree", "car"]
+    assert {"iou_low", "class_accuracy_high", "boundary_iou"} <= rows[0].keys()
+
+    one = run("compare", runs, f"--output={tmp_path}/one", "--dataset.val_fraction=0.1")
+    assert one.returncode == 1 and not (tmp_path / "one").exists()
+    assert "--eval.split must have two examples or more to compare; got 1." in one.stderr
+    assert "building the network" not in one.stdout
 
 
 @pytest.mark.slow  # a process that imports TensorFlow

@@ -140,7 +140,7 @@ _TRAIN_FLAGS = [
     ("--predict.pad_size=99999999999,1", "--predict.pad_size must be at most 65535; got (9999"),
     (
         "--eval.best_metric=f1",
-        "--eval.best_metric must be one of mean_iou, pixel_accuracy; got 'f1'",
+        "--eval.best_metric must be one of mean_iou, pixel_accuracy, mean_class_accuracy, freq",
     ),
     ("--eval.split=vall", "no 'vall' split of shapes; known: train, val. --train.split and --eval"),
     ("--eval.excluded_classes=9", "--eval.excluded_classes must be among the classes 0..4; got 9"),

@@ -234,3 +234,19 @@ def test_predictions_of_one_class_alone_are_an_alarm():
     assert alarm.startswith("all images are predicted as class 0, while the labels show 2 classes.")
     assert result.text().splitlines()[-1] == f"warning: {alarm}"
     assert json.loads(result.to_json())["alarms"] == [alarm]
+
+
+def test_the_table_of_the_classes_has_their_images_and_accuracy():
+    ranks = np.zeros((K, 6), np.int64)
+    ranks[1, :2] = (3, 1)
+    result = ClassifyResult(
+        spec=SPEC,
+        options=OPTIONS,
+        predict=Classify(),
+        ranks=ranks,
+        predicted=ranks.sum(axis=1),
+        num_examples=4,
+    )
+    lines = result.to_csv().splitlines()
+    assert lines[:3] == ["class,images,top_1", "class 0,0,", "class 1,4,0.750000"]
+    assert len(lines) == K + 1

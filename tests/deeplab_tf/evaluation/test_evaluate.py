@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.evaluation.evaluate import Renumbered, evaluate
-from deeplab_tf.evaluation.metrics import mean_iou, mean_iou_background_as_0
+from deeplab_tf.evaluation.metrics import Counts, mean_iou, mean_iou_background_as_0
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.parts import Eval
@@ -184,8 +184,8 @@ def test_the_score_with_background_is_59_60_of_the_other_only_if_background_is_n
 
     of_three = examples((shown, np.where(is_ground, 255, known)))
     three = evaluate(brightest_channel_model(), of_three, SPEC, options).matrix
-    named = mean_iou_background_as_0(three, options)
-    assert named == pytest.approx(mean_iou(three, options) * 3 / 4, rel=1e-15)
+    named = mean_iou_background_as_0(Counts.of(three), options)
+    assert named == pytest.approx(mean_iou(Counts.of(three), options) * 3 / 4, rel=1e-15)
 
     not_counted = examples((shown, np.where(is_ground, 255, known + 1)))
     result = evaluate(of_the_three_classes(), not_counted, WITH_GROUND, options)
@@ -205,3 +205,23 @@ def test_each_output_of_the_network_is_one_class_of_the_dataset():
     for classes in ((1, 2), (1, 2, 4), (-1, 0, 1)):
         with pytest.raises(ValueError, match=r"^classes must be 3, one for each output .* 0..3;"):
             Renumbered(predictor, classes, 4)
+
+
+def test_each_image_keeps_its_name_and_its_own_counts():
+    result = evaluate(brightest_channel_model(), two_sizes(), SPEC, Eval())
+    assert result.names == ("example0", "example1")
+    np.testing.assert_array_equal(result.images.intersection, [[1, 0, 0], [1, 1, 0]])
+    np.testing.assert_array_equal(result.images.label, [[1, 1, 0], [1, 1, 0]])
+    np.testing.assert_array_equal(result.images.predicted, [[2, 0, 0], [1, 1, 0]])
+    assert result.images.label.dtype == np.int64 and result.boundaries is None
+    of_all = Counts.of(result.matrix)
+    np.testing.assert_array_equal(result.images.sum().predicted, of_all.predicted)
+
+
+def test_pixels_near_contours_are_counted_in_the_same_pass_when_asked():
+    both = examples(([[0, 0, 1, 1]], [[0, 1, 1, 255]]), ([[2], [1], [0]], [[255], [1], [1]]))
+    result = evaluate(brightest_channel_model(), both, SPEC, Eval(boundary_iou=True))
+    # One row or one column: every pixel is at the border of the image, which is a contour.
+    np.testing.assert_array_equal(result.boundaries.label, result.images.label)
+    np.testing.assert_array_equal(result.boundaries.intersection, result.images.intersection)
+    assert result.boundary_scores["mean_boundary_iou"] == result.scores["mean_iou"]

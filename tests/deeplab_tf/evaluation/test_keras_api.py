@@ -6,7 +6,7 @@ import pytest
 
 from deeplab_tf.data.datasets.shapes import CLASS_NAMES, draw
 from deeplab_tf.evaluation.keras_api import CrossEntropyLoss, MeanIoU
-from deeplab_tf.evaluation.metrics import ConfusionMatrix, mean_iou
+from deeplab_tf.evaluation.metrics import ConfusionMatrix, Counts, mean_iou
 from deeplab_tf.model import DeepLabV3Plus
 from deeplab_tf.recipe.parts import Eval
 
@@ -32,7 +32,7 @@ def mean_iou_of(pairs, num_classes: int) -> float:
     confusion = ConfusionMatrix(num_classes, 255)
     for label, logits in pairs:
         confusion.update(label, logits.argmax(-1))
-    return mean_iou(confusion.matrix, Eval())
+    return mean_iou(Counts.of(confusion.matrix), Eval())
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])

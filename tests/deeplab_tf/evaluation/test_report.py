@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import json
 
@@ -5,15 +6,22 @@ import numpy as np
 import pytest
 
 from deeplab_tf.data.datasets.release import RELEASES
-from deeplab_tf.evaluation.metrics import BENCHMARK_SCORES, CLASS_METRICS, METRICS, Metric
+from deeplab_tf.evaluation.metrics import (
+    BENCHMARK_SCORES,
+    CLASS_METRICS,
+    METRICS,
+    Counts,
+    Metric,
+)
 from deeplab_tf.evaluation.report import EvalResult
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.parts import Eval
 
+COLORS = ("red", "green", "blue")
 SPEC = DatasetSpec(
     name="reds",
-    class_names=("red", "green", "blue"),
+    class_names=COLORS,
     ignore_label=255,
     palette=((255, 0, 0), (0, 255, 0), (0, 0, 255)),
     splits={"val": 2},
@@ -32,16 +40,18 @@ def result(**options) -> EvalResult:
 
 def test_text_gives_percent_and_notes_what_is_absent_or_excluded():
     lines = result(excluded_classes=(0,)).text().splitlines()
-    heading, red, green, blue, mean, accuracy, *_, last = lines
-    assert heading.split() == ["class", "IoU", "%", "label", "pixels"]
-    assert red.split() == ["red", "66.67", "2", "excluded"]
-    assert green.split() == ["green", "50.00", "2"]
-    assert blue.split() == ["blue", "-", "0", "absent,", "left", "out"]
+    heading, red, green, blue, mean, accuracy, mean_accuracy, weighted, last = lines
+    assert heading.split() == ["class", "IoU", "%", "accuracy", "%", "label", "pixels"]
+    assert red.split() == ["red", "66.67", "100.00", "2", "excluded"]
+    assert green.split() == ["green", "50.00", "50.00", "2"]
+    assert blue.split() == ["blue", "-", "-", "0", "absent,", "left", "out"]
     assert mean.split() == ["mean", "IoU", "50.00"]
     assert accuracy.split() == ["pixel", "accuracy", "75.00"]
+    assert mean_accuracy.split() == ["mean", "class", "accuracy", "50.00"]
+    assert weighted.split() == ["frequency-weighted", "IoU", "50.00"]
     assert last == "2 examples of reds, split val"
     counted = result(absent_classes="zero").text().splitlines()[3]
-    assert counted.split() == ["blue", "-", "0", "absent,", "counted", "as", "0"]
+    assert counted.split() == ["blue", "-", "-", "0", "absent,", "counted", "as", "0"]
 
 
 def test_json_is_strict_and_has_null_for_absent_classes():
@@ -58,22 +68,25 @@ def test_json_is_strict_and_has_null_for_absent_classes():
 
 def test_all_scores_are_those_of_the_dataset_and_of_each_class():
     scores = result().all_scores
-    assert list(scores) == ["mean_iou", "pixel_accuracy", "iou/red", "iou/green", "iou/blue"]
-    expected = [7 / 12, 3 / 4, 2 / 3, 1 / 2, np.nan]
+    of_all = ["mean_iou", "pixel_accuracy", "mean_class_accuracy", "frequency_weighted_iou"]
+    of_classes = [f"{kind}/{name}" for kind in ("iou", "class_accuracy") for name in COLORS]
+    assert list(scores) == [*of_all, *of_classes]
+    expected = [7 / 12, 3 / 4, 3 / 4, 7 / 12, 2 / 3, 1 / 2, np.nan, 1, 1 / 2, np.nan]
     np.testing.assert_allclose(list(scores.values()), expected)
 
 
 def test_a_metric_of_one_row_is_in_scores_text_and_json(monkeypatch):
-    monkeypatch.setitem(METRICS, "pixels", Metric("half", lambda matrix, options: 0.5))
-    rows = Metric("share of labels", lambda matrix, options: matrix.sum(1) / matrix.sum())
+    monkeypatch.setitem(METRICS, "pixels", Metric("half", lambda counts, options: 0.5))
+    rows = Metric("share of labels", lambda counts, options: counts.label / counts.label.sum())
     monkeypatch.setitem(CLASS_METRICS, "share", rows)
     found = result()
     assert found.scores["pixels"] == 0.5
     tree = json.loads(found.to_json())
     assert tree["pixels"] == 0.5 and tree["share"] == {"red": 0.5, "green": 0.5, "blue": 0.0}
     lines = found.text().splitlines()
-    assert lines[0].split() == ["class", "IoU", "%", *"share of labels % label pixels".split()]
-    assert lines[1].split() == ["red", "66.67", "50.00", "2"]
+    heading = "class IoU % accuracy % share of labels % label pixels"
+    assert lines[0].split() == heading.split()
+    assert lines[1].split() == ["red", "66.67", "100.00", "50.00", "2"]
     assert ["half", "50.00"] in [line.split() for line in lines]
     assert len({len(line) for line in lines[:3]}) == 1
 
@@ -127,11 +140,15 @@ def test_bands_are_a_table_below_and_a_tree_of_scores():
     plain = result().text().splitlines()
     *before, heading, one, twenty = found.text().splitlines()
     assert before == plain
-    assert heading.split() == (
-        "trimap, pixels from void mean IoU % pixel accuracy % label pixels of all %".split()
+    assert (
+        heading.split()
+        == (
+            "trimap, pixels from void mean IoU % pixel accuracy % mean class accuracy %"
+            " frequency-weighted IoU % label pixels of all %"
+        ).split()
     )
-    assert one.split() == ["1", "100.00", "100.00", "1", "25.00"]
-    assert twenty.split() == ["20", "50.00", "66.67", "3", "75.00"]
+    assert one.split() == ["1", *["100.00"] * 4, "1", "25.00"]
+    assert twenty.split() == ["20", "50.00", "66.67", "75.00", "50.00", "3", "75.00"]
     assert len(heading) == len(one) == len(twenty)
     tree = json.loads(found.to_json(), parse_constant=pytest.fail)["trimap"]
     assert list(tree) == ["1", "20"]
@@ -140,7 +157,10 @@ def test_bands_are_a_table_below_and_a_tree_of_scores():
         "share_of_pixels": 3 / 4,
         "mean_iou": 1 / 2,
         "pixel_accuracy": pytest.approx(2 / 3),
+        "mean_class_accuracy": 3 / 4,
+        "frequency_weighted_iou": 1 / 2,
         "iou": {"red": 1 / 2, "green": 1 / 2, "blue": None},
+        "class_accuracy": {"red": 1, "green": 1 / 2, "blue": None},
     }
     assert found.alarms == ()
 
@@ -161,7 +181,7 @@ def test_bands_without_a_pixel_are_an_alarm_that_says_why():
     (alarm,) = found.alarms
     assert alarm.startswith("no pixel is in a trimap band: no label has void (ignore_label 255)")
     assert found.text().splitlines()[-1] == f"warning: {alarm}"
-    assert found.text().splitlines()[-2].split() == ["20", "-", "-", "0", "0.00"]
+    assert found.text().splitlines()[-2].split() == ["20", *"----", "0", "0.00"]
     tree = json.loads(found.to_json(), parse_constant=pytest.fail)
     assert tree["alarms"] == [alarm] and tree["trimap"]["20"]["mean_iou"] is None
     one_is_empty = with_trimap(np.zeros((3, 3), int), BANDS[1])
@@ -194,3 +214,65 @@ def test_the_score_of_a_benchmark_is_shown_for_its_dataset_alone(dataset, key, t
 def test_the_names_of_benchmark_scores_are_those_of_releases():
     assert BENCHMARK_SCORES.keys() <= RELEASES.keys()
     assert len(RELEASES["pascal_context"].class_names) == 59
+
+
+def of_images(**changes) -> EvalResult:
+    """`result()` as two images: the second is labeled green and half of it is predicted so."""
+    images = Counts(
+        intersection=np.array([[2, 0, 0], [0, 1, 0]]),
+        label=np.array([[2, 0, 0], [0, 2, 0]]),
+        predicted=np.array([[2, 0, 0], [1, 1, 0]]),
+    )
+    return dataclasses.replace(result(), names=("a", "b"), images=images, **changes)
+
+
+def test_the_interval_stands_beside_its_score_in_text_and_json():
+    found = of_images()
+    interval = found.intervals["mean_iou"]
+    # One of four draws is the first image twice, one of four the second.
+    assert (interval.low, interval.high) == (1 / 4, 1)
+    assert interval.value == pytest.approx(found.scores["mean_iou"])
+    lines = found.text().splitlines()
+    assert "mean IoU                  58.33 (25.0 to 100.0)" in lines
+    assert lines[-1] == "in parentheses: 95 % intervals, bootstrap over the examples (2,000 draws)"
+    tree = json.loads(found.to_json(), parse_constant=pytest.fail)["intervals"]
+    assert tree["mean_iou"] == [1 / 4, 1] and tree["level"] == 0.95
+    assert tree["iou"]["blue"] == [None, None]
+    assert tree["iou"]["green"][1] == pytest.approx(1 / 2)
+    assert tree.keys() - {"level", "draws", "seed"} == {*METRICS, *CLASS_METRICS}
+
+
+def test_without_two_images_there_are_no_intervals():
+    assert result().intervals == {} and "parentheses" not in result().text()
+    assert json.loads(result().to_json())["intervals"] is None
+    one = dataclasses.replace(of_images(), num_examples=1)
+    assert one.intervals == {}
+
+
+def test_the_score_of_an_image_is_over_the_classes_that_it_shows():
+    for how in ("exclude", "zero"):
+        found = of_images(options=Eval(absent_classes=how))
+        np.testing.assert_allclose(found.image_scores, [1, (0 + 1 / 2) / 2])
+
+
+def test_pixels_near_contours_have_scores_of_their_own():
+    near = Counts(*(np.array([[1, 0, 0], [0, 1, 0]]) * n for n in (1, 2, 1)))
+    found = of_images(boundaries=near)
+    assert found.boundary_scores == {"mean_boundary_iou": 1 / 2}
+    assert "mean_boundary_iou" not in found.scores  # which metrics.csv and the curve show
+    tree = json.loads(found.to_json(), parse_constant=pytest.fail)
+    assert tree["mean_boundary_iou"] == 1 / 2
+    assert tree["boundary_iou"] == {"red": 1 / 2, "green": 1 / 2, "blue": None}
+    assert tree["intervals"]["mean_boundary_iou"] == [1 / 2, 1 / 2]
+    assert "mean boundary IoU" in found.text() and "boundary IoU %" in found.text()
+    assert "boundary" not in of_images(options=Eval()).text()
+
+
+def test_the_table_of_the_classes_has_a_row_for_each_and_nothing_where_there_is_no_score():
+    rows = list(csv.DictReader(of_images().to_csv().splitlines()))
+    assert [row["class"] for row in rows] == list(COLORS)
+    assert rows[0]["iou"] == "0.666667" and rows[0]["class_accuracy"] == "1.000000"
+    assert (rows[1]["label_pixels"], rows[1]["predicted_pixels"]) == ("2", "1")
+    assert rows[1]["iou_high"] == "0.500000"
+    assert rows[2]["iou"] == rows[2]["iou_low"] == ""
+    assert "iou_low" not in result().to_csv()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deeplab_tf.evaluation.metrics import mean_iou
+from deeplab_tf.evaluation.metrics import Counts, mean_iou
 from deeplab_tf.evaluation.trimap import Trimap, smallest_band
 from deeplab_tf.recipe.parts import Eval
 
@@ -95,7 +95,7 @@ def test_the_mean_iou_of_each_band_equals_a_float64_loop_over_pixels(ignore_labe
         for width, matrix in trimap.matrices.items():
             counted = slow_band(label == ignore_label, width)
             assert matrix.sum() == counted.sum()
-            found = mean_iou(matrix, Eval())
+            found = mean_iou(Counts.of(matrix), Eval())
             np.testing.assert_equal(found, slow_mean_iou(label, label_map, counted))
 
 

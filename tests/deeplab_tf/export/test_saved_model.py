@@ -1,4 +1,5 @@
 import hashlib
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -20,6 +21,10 @@ SPEC = DatasetSpec(
     palette=bit_palette(3),
     splits={"train": 4, "val": 1},
 )
+
+HAS_ONNX = all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "tf2onnx")))
+WITHOUT_ONNX = pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed")
+KINDS = [pytest.param(kind, marks=WITHOUT_ONNX if kind == "onnx" else ()) for kind in EXPORTERS]
 
 
 def small_model(num_classes: int = 3) -> keras.Model:
@@ -70,7 +75,7 @@ def test_nothing_half_written_is_left_beside_it(written):
     assert os.listdir(os.path.dirname(written[1])) == ["model"]
 
 
-@pytest.mark.parametrize("kind", EXPORTERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_occupied_directory_is_refused_and_left_alone(kind, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="must be empty or absent"):
@@ -78,17 +83,19 @@ def test_an_occupied_directory_is_refused_and_left_alone(kind, tmp_path):
     assert os.listdir(tmp_path) == ["mine.txt"]
 
 
-@pytest.mark.parametrize("kind", EXPORTERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_model_of_other_classes_is_refused(kind, tmp_path):
     with pytest.raises(ValueError, match=r"one output per class of shapes \(3\); it has 5"):
         EXPORTERS[kind](small_model(num_classes=5), SPEC, str(tmp_path / "model"))
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("kind", EXPORTERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_export_is_one_directory_and_nothing_beside_it(kind, tmp_path):
     EXPORTERS[kind](small_model(), SPEC, str(tmp_path / "model"))
-    assert os.listdir(tmp_path) == ["model"] and os.listdir(tmp_path / "model")
+    assert os.listdir(tmp_path) == ["model"] and len(os.listdir(tmp_path / "model")) > 1
+    labels = (tmp_path / "model" / "labels.txt").read_text(encoding="utf-8")
+    assert labels == "background\ndisc\ngrößer\n"
 
 
 def test_an_export_that_predicts_otherwise_is_removed(tmp_path):

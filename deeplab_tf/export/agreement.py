@@ -1,0 +1,128 @@
+"""Whether an export predicts what the model predicts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from deeplab_tf.data.datasets.shapes import draw
+from deeplab_tf.recipe.lazy import keras
+
+if TYPE_CHECKING:
+    Predict = Callable[[np.ndarray], Mapping[str, Any]]
+
+# ours: the rounding of two graphs of one network; a wrong weight changes probabilities by far more
+_TOLERANCE = 1e-3
+MOST_COMPARED = 16  # ours: images; each takes up to a second
+_LONGEST = 513  # ours: side of a compared photo, pixels, which fits every memory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """What an export is compared on.
+
+    Attributes:
+      images: of the kind that the model is for, uint8 [H, W, 3] RGB each; none: drawn shapes.
+      print_fn: prints the agreement.
+    """
+
+    images: Sequence[np.ndarray] = ()
+    print_fn: Callable[[str], None] | None = None
+
+    def batches(self) -> list[np.ndarray]:
+        """Uint8 [N, H, W, 3] of several N, H and W: none may be frozen into an export."""
+        drawn = draw("val", 0)[0]
+        # Sides of several remainders: how feature maps of several strides align depends on them.
+        batches = [np.stack([drawn[:65, :97], drawn[-65:, -97:]]), drawn[None, :64, :100]]
+        for image in self.images[:MOST_COMPARED]:
+            scale = min(1, _LONGEST / max(image.shape[:2]))
+            height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+            batches.append(resized(image, height, width)[None])
+        return batches
+
+    def batches_of_size(self, height: int, width: int) -> list[np.ndarray]:
+        """All images, or drawn ones, as uint8 [1, height, width, 3]."""
+        images = self.images or [draw("val", i)[0] for i in range(MOST_COMPARED)]
+        return [resized(image, height, width)[None] for image in images]
+
+
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes a picture bilinearly: uint8 [H, W, 3] -> [height, width, 3]."""
+    if image.shape[:2] == (height, width):
+        return image
+    size = (width, height)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def check_agreement(
+    model: keras.Model,
+    predict: Predict,
+    batches: Iterable[np.ndarray],
+    *,
+    what: str,
+    least: float = 1.0,
+    print_fn: Callable[[str], None] | None = None,
+    advice: str = "Please report this with the versions of TensorFlow and Keras.",
+) -> None:
+    """Compares the predictions of an export with the model's.
+
+    A pixel agrees if the export chooses the model's class, or one that is less probable by at most
+    0.001: a tie, but for rounding.
+
+    Args:
+      model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K].
+      predict: uint8 [N, H, W, 3] -> {"label_map": [N, H, W]} of the export, perhaps with
+        "probabilities" [N, H, W, K].
+      batches: uint8 [N, H, W, 3] each.
+      what: the export's name in messages.
+      least: share of the pixels that must agree. 1: the probabilities, too, must be the model's.
+      print_fn: prints the agreement and the largest difference.
+      advice: what to do about an export that is refused.
+
+    Raises:
+      RuntimeError: too few agree.
+    """
+    agreeing, pixels, shortfall, difference = 0, 0, 0.0, 0.0
+    for images in batches:
+        logits = model(images.astype(np.float32), training=False)
+        expected = keras.ops.softmax(keras.ops.cast(logits, "float32"))
+        expected = keras.ops.convert_to_numpy(expected)
+        outputs = predict(images)
+        label_map = np.asarray(outputs["label_map"])
+        if label_map.shape != expected.shape[:-1]:
+            raise RuntimeError(
+                f"{what} must give label maps of the images' size, {expected.shape[:-1]}; got"
+                f" {label_map.shape}. Nothing was kept. {advice}"
+            )
+        if label_map.min() < 0 or label_map.max() >= expected.shape[-1]:
+            raise RuntimeError(
+                f"{what} must give label maps of 0..{expected.shape[-1] - 1}; got"
+                f" {label_map.min()}..{label_map.max()}. Nothing was kept. {advice}"
+            )
+        chosen = np.take_along_axis(expected, label_map[..., None].astype(int), axis=-1)[..., 0]
+        lacking = expected.max(axis=-1) - chosen
+        agreeing += np.count_nonzero(lacking <= _TOLERANCE)  # not where a NaN is
+        pixels += lacking.size
+        shortfall = np.maximum(shortfall, lacking.max())
+        if "probabilities" in outputs:
+            gaps = np.abs(np.asarray(outputs["probabilities"]) - expected)
+            difference = np.maximum(difference, gaps.max())
+    share = agreeing / pixels
+    found = (
+        f"{100 * share:.4g} % of the pixels agree but for ties; a chosen class is up to"
+        f" {shortfall:.2g} less probable than the model's"
+    )
+    if "probabilities" in outputs:
+        found += f"; probabilities differ by up to {difference:.2g}"
+    # Written so that a NaN fails too.
+    if not (share >= least and (least < 1 or difference <= _TOLERANCE)):
+        wanted = "" if least == 1 else f" in {100 * least:g} % of the pixels"
+        raise RuntimeError(
+            f"{what} must give the model's predictions{wanted}; {found}. Nothing was kept. {advice}"
+        )
+    if print_fn is not None:
+        print_fn(f"{what}: {found}")

@@ -1,0 +1,141 @@
+"""A LiteRT file (TensorFlow Lite): pixels of one size in, label map out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from deeplab_tf.export.agreement import MOST_COMPARED, Check, check_agreement
+from deeplab_tf.export.directory import new_directory
+from deeplab_tf.export.serving import native_atrous_convolutions, serving_model
+from deeplab_tf.recipe.dataset_spec import DatasetSpec
+from deeplab_tf.recipe.files import write_text
+from deeplab_tf.recipe.lazy import keras, tf
+
+# Precision -> share of the pixels that must get the model's class. ours
+LEAST_AGREEMENT = {"float32": 1.0, "float16": 0.999, "int8": 0.98}
+_NAME = "model.tflite"
+
+
+def write_litert(
+    model: keras.Model,
+    spec: DatasetSpec,
+    directory: str,
+    check: Check | None = None,
+    *,
+    precision: str = "float32",
+    height: int = 513,
+    width: int = 513,
+    allow_inexact: bool = False,
+) -> None:
+    """Writes model.tflite, runs it with LiteRT's interpreter and compares it with the model.
+
+    Signature serving_default: image uint8 [1, height, width, 3] RGB -> label_map int32
+    [1, height, width]. Batch normalization is folded; atrous convolutions are one operation each.
+    The classes are in labels.txt, with their colors in dataset.json.
+
+    Args:
+      model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K].
+      spec: of the dataset whose classes the model predicts.
+      directory: to write to; must be empty or absent. It appears when all is written.
+      check: what the file is compared on; None: drawn images. With int8, the ranges of the
+        activations are measured on all its images, resized.
+      precision: a key of LEAST_AGREEMENT. float16: of the weights, half the size. int8: of weights
+        and activations, a quarter of the size.
+      height: of the images, pixels.
+      width: likewise.
+      allow_inexact: keep a float16 or int8 file that agrees less than LEAST_AGREEMENT says.
+
+    Raises:
+      ValueError: an option is wrong, or the model does not have one output per class of `spec`.
+      FileExistsError: the directory is not empty.
+      OSError: it cannot be written.
+      RuntimeError: the file does not give the model's predictions, or needs operations that LiteRT
+        does not have; nothing is kept.
+    """
+    check_options(precision=precision, height=height, width=width, allow_inexact=allow_inexact)
+    check = check or Check()
+    with new_directory(directory, model, spec) as temporary:
+        batches = check.batches_of_size(height, width)
+        path = os.path.join(temporary, _NAME)
+        with native_atrous_convolutions(), _quiet():
+            _convert(serving_model(model, probabilities=False), path, batches, precision)
+            least = 0.0 if allow_inexact else LEAST_AGREEMENT[precision]
+            check_agreement(
+                model,
+                _interpreter(path),
+                batches[:MOST_COMPARED],
+                what=f"{_NAME} ({precision})",
+                least=least,
+                print_fn=check.print_fn,
+                advice=_advice(precision),
+            )
+        write_text(os.path.join(temporary, "dataset.json"), spec.to_json())
+
+
+def check_options(*, precision: str, height: int, width: int, allow_inexact: bool) -> None:
+    """Checks the options of `write_litert`.
+
+    Raises:
+      ValueError: one is wrong; the message names its flag.
+    """
+    if precision not in LEAST_AGREEMENT:
+        raise ValueError(
+            f"--precision must be one of {', '.join(LEAST_AGREEMENT)}; got {precision!r}."
+        )
+    for name, side in (("height", height), ("width", width)):
+        if side < 1:
+            raise ValueError(f"--{name} must be at least 1 pixel; got {side}.")
+    if allow_inexact and LEAST_AGREEMENT[precision] == 1:
+        raise ValueError(
+            f"--allow_inexact is for --precision=float16 and int8; a {precision} file that does not"
+            " agree is wrong. Leave it out."
+        )
+
+
+def _advice(precision: str) -> str:
+    if precision == "float32":
+        return "Please report this with the versions of TensorFlow and Keras."
+    more = " More of your own photos as --images may help." if precision == "int8" else ""
+    return f"--allow_inexact keeps it nevertheless.{more}"
+
+
+def _convert(serving: Any, path: str, batches: list[np.ndarray], precision: str) -> None:
+    """Keras' export by way of a SavedModel, which LiteRT's converter reads."""
+    options: dict[str, Any] = {}
+    # Keras adds TensorFlow's own operations, which plain interpreters do not run.
+    target = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
+    if precision != "float32":
+        options["optimizations"] = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        target["supported_types"] = [tf.float16]
+    if precision == "int8":
+        options["representative_dataset"] = lambda: ({"image": images} for images in batches)
+    spec = keras.InputSpec(shape=batches[0].shape, dtype="uint8", name="image")
+    serving.export(
+        path,
+        format="litert",
+        verbose=False,
+        input_signature=[spec],
+        target_spec=target,
+        **options,
+    )
+
+
+def _interpreter(path: str) -> Any:
+    """uint8 [1, H, W, 3] -> {"label_map": int32 [1, H, W]}."""
+    run = tf.lite.Interpreter(model_path=path).get_signature_runner("serving_default")
+    return lambda images: run(image=images)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notice that TensorFlow's interpreter will move, which its converter uses too."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
+        yield

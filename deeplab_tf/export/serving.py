@@ -1,0 +1,48 @@
+"""The graph that LiteRT and ONNX files hold: pixels in, label map out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from deeplab_tf.inference import inference_model
+from deeplab_tf.recipe.lazy import keras, tf
+
+
+def serving_model(model: keras.Model, *, probabilities: bool) -> keras.Model:
+    """A model of pixels, with batch normalization folded; see `inference_model`.
+
+    Args:
+      model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K].
+      probabilities: whether it gives them too.
+
+    Returns:
+      image uint8 [N, H, W, 3] -> {"label_map": int32 [N, H, W]} and "probabilities", float32
+      [N, H, W, K].
+    """
+    image = keras.Input((None, None, 3), dtype="uint8", name="image")
+    logits = inference_model(model)(keras.ops.cast(image, "float32"))
+    logits = keras.ops.cast(logits, "float32")
+    # Not keras.ops.argmax, which looks at the bits of zeros (Keras 3.15): LiteRT lacks that.
+    argmax = keras.layers.Lambda(lambda x: tf.argmax(x, axis=-1, output_type=tf.int32))
+    outputs = {"label_map": argmax(logits)}
+    if probabilities:
+        outputs["probabilities"] = keras.ops.softmax(logits)
+    return keras.Model(image, outputs)
+
+
+@contextlib.contextmanager
+def native_atrous_convolutions() -> Iterator[None]:
+    """Traces atrous depthwise convolutions of every rate as one operation.
+
+    TensorFlow runs those of a large rate faster by space-to-batch; other engines need not, and run
+    seven operations in place of one.
+    """
+    from deeplab_tf.layers.atrous import AtrousDepthwiseConv2D
+
+    largest = AtrousDepthwiseConv2D.LARGEST_NATIVE_RATE
+    AtrousDepthwiseConv2D.LARGEST_NATIVE_RATE = float("inf")
+    try:
+        yield
+    finally:
+        AtrousDepthwiseConv2D.LARGEST_NATIVE_RATE = largest

@@ -1,0 +1,88 @@
+"""Compares two trained models on the same images: is the difference more than chance?
+
+python scripts/compare.py --workdirs=runs/decoder,runs/no_decoder --output=comparison
+python scripts/compare.py --workdirs=runs/a,runs/b --names=long,short --eval.split=val --output=here
+
+Prints both models' scores, the difference with a 95 % interval, the same for each class, and the
+examples that differ most, and writes all of it to compare.json in --output. The interval is that of
+a paired bootstrap over the images: each draw scores both models on the same ones. One that holds 0
+says that such a difference may come from the choice of the images.
+"""
+
+from __future__ import annotations
+
+import os
+
+import cli
+import scoring
+from absl import flags
+
+from deeplab_tf import zoo
+from deeplab_tf.recipe import flags as recipe_flags
+from deeplab_tf.recipe.files import check_writable, write_text
+
+_WORKDIRS = flags.DEFINE_list(
+    "workdirs", None, "two, of training runs or of convert_weights.py; the best weights of each"
+)
+_NAMES = flags.DEFINE_list(
+    "names", None, "of the models in the tables; default: those of the workdirs"
+)
+_OUTPUT = flags.DEFINE_string("output", None, "directory for compare.json")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
+_PARTS = {name: zoo.PARTS[name] for name in ("dataset", "predict", "eval")}
+cli.define_parts(_PARTS)
+
+
+def main(argv: list[str]) -> None:
+    """Scores both models, compares and writes."""
+    cli.no_arguments(argv)
+    cli.require(workdirs=_WORKDIRS.value, output=_OUTPUT.value)
+    if len(_WORKDIRS.value) != 2:
+        raise ValueError(f"--workdirs must name two; got {', '.join(_WORKDIRS.value)}.")
+    workdirs = scoring.named_workdirs(_WORKDIRS.value, _NAMES.value)
+    path = os.path.join(_OUTPUT.value, "compare.json")
+    try:
+        check_writable(path)  # now: the scores take long
+    except OSError as error:
+        raise OSError(f"{error} Name another directory with --output.") from error
+    cli.import_tensorflow()
+    recipes = {
+        name: recipe_flags.apply(zoo.load_recipe(workdir), _PARTS)
+        for name, workdir in workdirs.items()
+    }
+    scoring.check_comparable(recipes)
+    for name, recipe in recipes.items():
+        if "mean_iou" not in recipe.predict.metrics:
+            raise ValueError(
+                f"models must give a class to each pixel; --predict={recipe.predict.kind} of {name}"
+                " gives one to each image."
+            )
+    from deeplab_tf.evaluation.scores.comparison import Comparison, check_same_classes
+
+    dataset = next(iter(recipes.values())).dataset.open(_DATA_DIR.value)
+    check_same_classes(
+        [scoring.check(workdirs[name], recipe, dataset) for name, recipe in recipes.items()]
+    )
+    examples = len(scoring.source(next(iter(recipes.values())), dataset))
+    if examples < 2:
+        raise ValueError(f"--eval.split must have two examples or more to compare; got {examples}.")
+    results = []
+    for name, recipe in recipes.items():
+        print(f"building the network of {workdirs[name]}")
+        model = zoo.load_model(workdirs[name], output_stride=recipe.predict.output_stride)
+        result = scoring.score(model, recipe, dataset)
+        for alarm in result.alarms:
+            print(f"warning: {name}: {alarm}")
+        results.append(result)
+    comparison = Comparison(names=tuple(workdirs), results=tuple(results))
+    print(comparison.text())
+    write_text(path, comparison.to_json())
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    cli.run(
+        main,
+        less_memory="Set --predict.tile=1024, or lower --predict.scales, --predict.pad_size or"
+        " --predict.long_side.",
+    )

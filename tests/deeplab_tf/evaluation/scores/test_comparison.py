@@ -1,0 +1,115 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from deeplab_tf.evaluation.metrics import ConfusionMatrix, Counts
+from deeplab_tf.evaluation.report import EvalResult
+from deeplab_tf.evaluation.scores.comparison import Comparison
+from deeplab_tf.recipe.dataset_spec import DatasetSpec
+from deeplab_tf.recipe.parts import Eval
+
+SPEC = DatasetSpec(
+    name="reds",
+    class_names=("red", "green", "blue"),
+    ignore_label=255,
+    palette=((255, 0, 0), (0, 255, 0), (0, 0, 255)),
+    splits={"val": 4},
+)
+LABELS = [[0, 0, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 0, 1]]
+FIRST = LABELS
+SECOND = [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 1]]
+
+
+def evaluated(label_maps, names=("a", "b", "c", "d"), **changes) -> EvalResult:
+    confusion = ConfusionMatrix(3, 255)
+    images = [
+        Counts.of(confusion.update(np.array(label), np.array(label_map)))
+        for label, label_map in zip(LABELS, label_maps, strict=True)
+    ]
+    found = EvalResult(
+        spec=SPEC,
+        options=Eval(),
+        predict=None,
+        matrix=confusion.matrix,
+        num_examples=len(names),
+        names=names,
+        images=Counts.stack(images),
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def compared(**changes) -> Comparison:
+    results = evaluated(FIRST), evaluated(SECOND, **changes)
+    return Comparison(names=("good", "bad"), results=results)
+
+
+def test_differences_are_the_first_less_the_second():
+    found = compared().differences
+    first, second = compared().results
+    for name, score in first.scores.items():
+        assert found[name].value == pytest.approx(score - second.scores[name]) and score == 1
+        assert 0 <= found[name].low <= found[name].value <= found[name].high
+    assert found["iou"].value.shape == (3,) and np.isnan(found["iou"].value[2])
+    back = Comparison(names=("bad", "good"), results=(second, first)).differences
+    assert back["mean_iou"].low == -found["mean_iou"].high
+
+
+def test_images_come_with_the_largest_difference_first():
+    rows = compared().image_differences
+    assert [row[0] for row in rows[:2]] == ["c", "b"]
+    assert rows[0][1:] == (1, 0, 1)
+    # Image b: 2 of 3 red, 1 of 2 green.
+    assert rows[1][1:] == pytest.approx((1, (2 / 3 + 1 / 2) / 2, 1 - 7 / 12))
+    assert [row[3] for row in rows[2:]] == [0, 0]
+
+
+def test_text_and_json_have_scores_classes_and_images():
+    lines = compared().text().splitlines()
+    assert "good less bad" in lines[0]
+    (mean,) = (line.split() for line in lines if line.startswith("mean IoU  "))
+    second = compared().results[1].scores["mean_iou"]
+    assert mean[:5] == [
+        *("mean", "IoU", "100.00"),
+        f"{100 * second:.2f}",
+        f"{100 * (1 - second):+.2f}",
+    ]
+    assert ["IoU,", "blue", "-", "-", "-", "-"] in [line.split() for line in lines]
+    assert "good is better on 2, bad on 0 of 4" in compared().text()
+    assert ["c", "100.00", "0.00", "+100.00"] in [line.split() for line in lines]
+    tree = json.loads(compared().to_json(), parse_constant=pytest.fail)
+    assert tree["models"] == ["good", "bad"] and tree["num_examples"] == 4
+    row = tree["differences"]["mean_iou"]
+    assert row["first"] == 1 and row["second"] == pytest.approx(second)
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert tree["differences"]["iou"]["blue"]["difference"] is None
+    assert [image["name"] for image in tree["images"][:2]] == ["c", "b"]
+
+
+def test_scores_near_contours_are_compared_where_both_have_them():
+    both = [evaluated(each) for each in (FIRST, SECOND)]
+    with_them = tuple(dataclasses.replace(one, boundaries=one.images) for one in both)
+    found = Comparison(names=("a", "b"), results=with_them)
+    assert found.differences["mean_boundary_iou"] == found.differences["mean_iou"]
+    assert "boundary IoU, red" in found.text()
+    assert "mean_boundary_iou" not in compared().differences
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"names": ("a", "b", "d", "c")}, "^both models must be scored on the same images in the"),
+        (
+            {"spec": dataclasses.replace(SPEC, class_names=("red", "green", "grey"))},
+            "^both models must be scored on the same classes; got red, green, blue and red",
+        ),
+        (
+            {"images": Counts(*[np.ones((4, 3), int)] * 3)},
+            "^both models must be scored against the same labels",
+        ),
+    ],
+)
+def test_what_is_not_of_the_same_images_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        compared(**changes)
