@@ -20,7 +20,7 @@ from deeplab_tf.data.datasets import Folder, Release
 from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.export.directory import check_new, whole_directory
-from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, distinct_palette
 from deeplab_tf.recipe.files import read_class_names
 from deeplab_tf.recipe.options import lookup
 from deeplab_tf.recipe.parts import Eval, Recipe, Train
@@ -181,7 +181,7 @@ def _spec(
         name=name or os.path.splitext(os.path.basename(os.path.normpath(_INPUT.value)))[0],
         class_names=class_names or tuple(f"class_{i}" for i in range(num_classes)),
         ignore_label=255 if num_classes <= 255 else 65535,
-        palette=bit_palette(num_classes),
+        palette=distinct_palette(num_classes),
         splits={},
     )
 

@@ -16,11 +16,16 @@ _CURVE_HEIGHT = 300  # of a panel of draw_curves, pixels
 _LINES_HEIGHT = 450  # of the one of draw_lines
 _LEGEND_ROW = 22  # height of a line of the legend
 _MARGINS = (70, 36, 24, 40)  # left, top, right, bottom of a panel: room for the labels
+_PALE = "#b5cbe8"  # of values whose mean is drawn over them
+_MANY = 40  # values; a panel with more of them has a line of means too
 _SHARPNESS = 2  # drawn this many times larger and shrunk, for smooth lines
 
 
 def draw_curves(panels: Sequence[tuple[str, Points]]) -> np.ndarray:
     """Draws one chart below the other, with the same steps on the horizontal axis.
+
+    Where there are many values, as of the loss of single steps, they are pale, and their running
+    mean is drawn over them.
 
     Args:
       panels: (name, points) of each chart; values that are not finite are left out.
@@ -32,8 +37,29 @@ def draw_curves(panels: Sequence[tuple[str, Points]]) -> np.ndarray:
     picture = _blank(_CURVE_HEIGHT * max(1, len(panels)))
     for i, (name, points) in enumerate(panels):
         box = _CURVE_HEIGHT * i, _CURVE_HEIGHT
-        _draw_panel(picture, box, name, [points], last_x=last_step, x_name="step", least=0.0)
+        lines, colors = [points], COLORS
+        if len(points) > _MANY:
+            window = len(points) // 20  # ours: a twentieth of the curve
+            lines = [points, running_mean(points, window)]
+            colors = (_PALE, COLORS[0])
+            name = f"{name} (dark: mean of {2 * window + 1} values)"
+        axes = {"last_x": last_step, "x_name": "step", "least": 0.0}
+        _draw_panel(picture, box, name, lines, colors, **axes)
     return np.asarray(picture.reduce(_SHARPNESS))
+
+
+def running_mean(points: Points, window: int) -> list[tuple[int, float]]:
+    """The mean of each value and of up to `window` values before and after it.
+
+    Values that are not finite are left out; where all are, there is no point.
+    """
+    means = []
+    for i, (x, _) in enumerate(points):
+        around = [value for _, value in points[max(0, i - window) : i + window + 1]]
+        finite = [value for value in around if math.isfinite(value)]
+        if finite:
+            means.append((x, math.fsum(finite) / len(finite)))
+    return means
 
 
 def draw_lines(title: str, x_name: str, lines: Mapping[str, Points]) -> np.ndarray:
@@ -55,7 +81,7 @@ def draw_lines(title: str, x_name: str, lines: Mapping[str, Points]) -> np.ndarr
     last_x = max((x for points in lines.values() for x, _ in points), default=1)
     picture = _blank(_LINES_HEIGHT + _LEGEND_ROW * (len(lines) + 1))
     box = 0, _LINES_HEIGHT
-    _draw_panel(picture, box, title, [*lines.values()], last_x=last_x, x_name=x_name)
+    _draw_panel(picture, box, title, [*lines.values()], COLORS, last_x=last_x, x_name=x_name)
     draw, font = ImageDraw.Draw(picture), _font()
     for i, (name, color) in enumerate(zip(lines, COLORS, strict=False)):
         y = (_LINES_HEIGHT + _LEGEND_ROW * (i + 0.5)) * _SHARPNESS
@@ -78,6 +104,7 @@ def _draw_panel(
     box: tuple[int, int],
     title: str,
     lines: Sequence[Points],
+    colors: Sequence[str],
     *,
     last_x: int,
     x_name: str,
@@ -90,6 +117,7 @@ def _draw_panel(
       box: y of the panel's top, and its height, pixels.
       title: what the values are.
       lines: the points of each.
+      colors: of each line.
       last_x: of the horizontal axis, which begins at 0.
       x_name: of the horizontal axis.
       least: a value that the vertical axis shows too.
@@ -121,7 +149,7 @@ def _draw_panel(
     draw.line((left, high, left, low, width - right, low), "black", line)
     draw.text((left, high - gap), title, "black", font, anchor="lb")
     draw.text((width - right, low + bottom - gap), x_name, "black", font, anchor="rb")
-    for points, color in zip(lines, COLORS, strict=False):
+    for points, color in zip(lines, colors, strict=False):
         _draw_line(draw, [(x_of(x), y_of(value)) for x, value in points], color)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import json
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -171,3 +174,56 @@ def bit_palette(num_colors: int) -> tuple[Color, ...]:
                 rgb[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
         colors.append(tuple(rgb))
     return tuple(colors)
+
+
+@functools.cache
+def distinct_palette(num_colors: int) -> tuple[Color, ...]:
+    """Colors that are easy to tell apart, for classes that have none of their own.
+
+    Each is the one of a fixed set that differs most from those before it and from what an overlay
+    has besides classes: white boundaries, black, and the gray of void. So the first colors of a
+    longer palette are those of a shorter one. No color is dark, which would dim a photo.
+
+    Args:
+      num_colors: how many; beyond about 200, those of `bit_palette` follow.
+    """
+    levels = range(0, 256, 51)
+    places = {color: _cie_lab(color) for color in itertools.product(levels, repeat=3)}
+    # ours: neither as dark as shadows nor as pale as void, and not gray
+    left = {
+        color: place
+        for color, place in places.items()
+        if 35 <= place[0] <= 92 and math.hypot(*place[1:]) >= 25
+    }
+    taken = [(0, 0, 0), (255, 255, 255), (204, 204, 204)]
+    nearest = {
+        color: min(math.dist(place, places[t]) for t in taken) for color, place in left.items()
+    }
+    found: list[Color] = []
+    while nearest and len(found) < num_colors:
+        color = max(nearest, key=nearest.__getitem__)
+        del nearest[color]
+        found.append(color)
+        nearest = {c: min(d, math.dist(left[c], left[color])) for c, d in nearest.items()}
+    more = (color for color in bit_palette(num_colors + len(left)) if color not in left)
+    return (*found, *itertools.islice(more, num_colors - len(found)))
+
+
+def _cie_lab(color: Color) -> tuple[float, float, float]:
+    """CIE L*a*b* of an sRGB color 0..255, in which distances are about those that people see.
+
+    cited: IEC 61966-2-1 (sRGB, white point D65) and CIE 15 (L*a*b*).
+    """
+
+    def linear(value: int) -> float:
+        share = value / 255
+        return share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4
+
+    def root(value: float) -> float:
+        return value ** (1 / 3) if value > (6 / 29) ** 3 else value * (29 / 6) ** 2 / 3 + 4 / 29
+
+    red, green, blue = map(linear, color)
+    x = root((0.4124 * red + 0.3576 * green + 0.1805 * blue) / 0.9505)
+    y = root(0.2126 * red + 0.7152 * green + 0.0722 * blue)
+    z = root((0.0193 * red + 0.1192 * green + 0.9505 * blue) / 1.0890)
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)

@@ -16,7 +16,7 @@ from deeplab_tf.data.labels.colors import ColorClasses, read_colors_file
 from deeplab_tf.data.labels.counting import counted_classes
 from deeplab_tf.data.labels.pairs import Pair, find_pairs
 from deeplab_tf.data.sources import read_file
-from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset, bit_palette
+from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset, distinct_palette
 from deeplab_tf.recipe.files import read_class_names, read_lines
 from deeplab_tf.recipe.lazy import tf
 from deeplab_tf.recipe.messages import shortened
@@ -245,4 +245,4 @@ def _palette(label: str, num_classes: int) -> tuple[Color, ...]:
     colors = list(zip(*[iter(channels or ())] * 3, strict=True))[:num_classes]
     if len(set(colors)) == num_classes:
         return tuple(colors)
-    return bit_palette(num_classes)
+    return distinct_palette(num_classes)

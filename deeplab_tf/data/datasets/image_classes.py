@@ -16,7 +16,7 @@ from deeplab_tf.data.datasets.without_release import WithoutRelease
 from deeplab_tf.data.decoding import decode_image, label_everywhere
 from deeplab_tf.data.labels.pairs import IMAGE_ENDINGS, find_files
 from deeplab_tf.data.sources import read_file
-from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset, bit_palette
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset, distinct_palette
 from deeplab_tf.recipe.lazy import tf
 from deeplab_tf.recipe.messages import shortened
 from deeplab_tf.recipe.options import option
@@ -130,7 +130,7 @@ class ImageClasses(WithoutRelease):
             name=dataset_name(self.train_dir),
             class_names=names,
             ignore_label=IGNORE_LABEL,
-            palette=bit_palette(len(names)),
+            palette=distinct_palette(len(names)),
             splits={split: len(source) for split, source in sources.items()},
         )
         return OpenDataset(spec=spec, sources=sources)

@@ -11,7 +11,7 @@ from deeplab_tf.data.datasets import cityscapes
 from deeplab_tf.data.datasets.without_release import WithoutRelease
 from deeplab_tf.data.release.examples import IGNORE_LABEL
 from deeplab_tf.data.sources import RecordSource, RelabeledSource
-from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset, bit_palette
+from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec, OpenDataset, distinct_palette
 from deeplab_tf.recipe.files import read_class_names
 from deeplab_tf.recipe.lazy import tfds
 from deeplab_tf.recipe.options import option
@@ -40,14 +40,14 @@ _KNOWN = {
     # cited: Parkhi et al. 2012, its README: 1 pet, 2 background, 3 not classified
     "oxford_iiit_pet": _Labels(
         class_names=("pet", "background", "border"),
-        palette=bit_palette(3),
+        palette=distinct_palette(3),
         classes={1: 0, 2: 1, 3: 2},
     ),
     # The catalog has the instances of the Places challenge of 2017: 100 classes of objects, whose
     # numbers are in the red channel. The release `ade20k` has the 150 classes of scene parsing.
     "scene_parse150": _Labels(
         class_names=tuple(f"object_{number}" for number in range(1, 101)),
-        palette=bit_palette(101)[1:],
+        palette=distinct_palette(100),
         classes={0: IGNORE_LABEL, **{number: number - 1 for number in range(1, 101)}},
         feature="annotation",
     ),
@@ -206,7 +206,7 @@ class TfdsCatalog(OfCatalog):
                 " in --dataset.class_names_file, one per line, the first for the label value 0."
             )
         return _Labels(
-            class_names=names, palette=bit_palette(len(names)), ignore_label=self.ignore_label
+            class_names=names, palette=distinct_palette(len(names)), ignore_label=self.ignore_label
         )
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from deeplab_tf.data.datasets.image_classes import IGNORE_LABEL
 from deeplab_tf.data.datasets.tfds_catalog import OfCatalog, name_feature
 from deeplab_tf.data.sources import ClassRecordSource
-from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset, bit_palette
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, OpenDataset, distinct_palette
 from deeplab_tf.recipe.lazy import tfds
 from deeplab_tf.recipe.options import option
 
@@ -51,7 +51,7 @@ class TfdsClasses(OfCatalog):
             name=builder.name,
             class_names=names,
             ignore_label=IGNORE_LABEL,
-            palette=bit_palette(len(names)),
+            palette=distinct_palette(len(names)),
             splits={split: len(source) for split, source in sources.items()},
         )
         return OpenDataset(spec=spec, sources=sources)

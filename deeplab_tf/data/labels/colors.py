@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from deeplab_tf.data.labels.facts import label_facts
-from deeplab_tf.recipe.dataset_spec import Color, bit_palette
+from deeplab_tf.recipe.dataset_spec import Color, distinct_palette
 from deeplab_tf.recipe.files import numbered_lines
 from deeplab_tf.recipe.messages import shortened
 
@@ -152,4 +152,4 @@ def _text(code: int) -> str:
 def _palette(colors: tuple[Color, ...]) -> tuple[Color, ...]:
     # Gray levels such as 0, 1, 2 are numbers rather than colors to draw with.
     gray = all(len(set(color)) == 1 for color in colors)
-    return bit_palette(len(colors)) if gray else colors
+    return distinct_palette(len(colors)) if gray else colors

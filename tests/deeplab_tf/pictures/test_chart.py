@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deeplab_tf.pictures.chart import COLORS, _ticks, draw_curves, draw_lines
+from deeplab_tf.pictures.chart import COLORS, _ticks, draw_curves, draw_lines, running_mean
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,22 @@ def test_ticks_of_one_value_still_span_something(value):
 def test_any_points_can_be_drawn(points):
     picture = draw_curves([("loss", points)])
     assert picture.shape == (300, 800, 3) and picture.dtype == np.uint8
+
+
+def test_many_values_are_pale_below_their_running_mean():
+    noisy = [(step, 1.0 + (-1) ** step * 0.5) for step in range(200)]
+    picture = draw_curves([("loss", noisy)])
+    assert has_color(picture, "#b5cbe8")
+    rows = np.flatnonzero((picture == (0x1F, 0x5F, 0xBF)).all(-1).any(1))
+    assert rows.size and np.ptp(rows) < 30  # of 300: the mean of 0.5 and 1.5 hardly moves
+    assert not has_color(draw_curves([("loss", noisy[:40])]), "#b5cbe8")
+
+
+def test_a_running_mean_is_that_of_the_values_around():
+    points = [(10, 1.0), (20, 2.0), (30, float("nan")), (40, 6.0)]
+    assert running_mean(points, 1) == [(10, 1.5), (20, 1.5), (30, 4.0), (40, 6.0)]
+    assert running_mean(points, 0) == [(10, 1.0), (20, 2.0), (40, 6.0)]
+    assert running_mean([], 3) == []
 
 
 def has_color(picture: np.ndarray, color: str) -> bool:

@@ -1,13 +1,14 @@
 """What the classes of a dataset may be, and reading them back."""
 
 import dataclasses
+import itertools
 import json
 
 import pytest
 
 from deeplab_tf import zoo
 from deeplab_tf.data.datasets.release import RELEASES
-from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette, distinct_palette
 
 _SPEC = DatasetSpec(
     name="toy",
@@ -56,3 +57,36 @@ def test_classes_that_could_not_be_told_apart_or_shown_are_refused(changes, mess
 
 def test_a_class_for_each_image_may_ignore_a_negative_label():
     assert dataclasses.replace(_SPEC, ignore_label=-1).ignore_label == -1
+
+
+def distance(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
+    """Weighted distance in RGB ("redmean"), another approximation of what people see."""
+    red = (one[0] + other[0]) / 2
+    squares = [(a - b) ** 2 for a, b in zip(one, other, strict=True)]
+    weights = (2 + red / 256, 4, 2 + (255 - red) / 256)
+    return sum(w * s for w, s in zip(weights, squares, strict=True)) ** 0.5
+
+
+@pytest.mark.parametrize("num_colors", [2, 5, 11, 21])
+def test_distinct_colors_differ_more_than_those_of_voc(num_colors):
+    def least(palette):
+        return min(distance(a, b) for a, b in itertools.combinations(palette, 2))
+
+    assert least(distinct_palette(num_colors)) > 1.2 * least(bit_palette(num_colors))
+
+
+def test_distinct_colors_are_neither_dark_nor_pale_nor_gray():
+    for color in distinct_palette(60):
+        assert max(color) >= 90 and min(color) <= 210 and max(color) - min(color) >= 40
+
+
+def test_a_longer_palette_begins_with_a_shorter_one():
+    assert distinct_palette(50)[:7] == distinct_palette(7)
+    assert distinct_palette(0) == ()
+
+
+@pytest.mark.parametrize("num_colors", [255, 1000])
+def test_there_are_distinct_colors_for_any_number_of_classes(num_colors):
+    palette = distinct_palette(num_colors)
+    assert len(set(palette)) == num_colors
+    assert all(0 <= value <= 255 for color in palette for value in color)

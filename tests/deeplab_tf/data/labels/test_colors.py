@@ -17,7 +17,7 @@ from deeplab_tf.data.pipeline import eval_examples
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.recipe import as_json
-from deeplab_tf.recipe.dataset_spec import bit_palette
+from deeplab_tf.recipe.dataset_spec import distinct_palette
 from deeplab_tf.recipe.parts import Recipe, Train
 from deeplab_tf.training.loop import train
 from deeplab_tf.training.losses import CrossEntropy
@@ -82,7 +82,7 @@ def test_gray_levels_are_colors_too_and_classes_are_drawn_in_other_ones(folder, 
     dataset = folder.open()
     for i in range(2):
         np.testing.assert_array_equal(dataset.source("train").read(i)["label"], mask)
-    assert dataset.spec.palette == bit_palette(2)
+    assert dataset.spec.palette == distinct_palette(2)
     assert check_dataset(dataset).problems == ()
 
 
