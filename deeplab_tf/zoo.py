@@ -112,7 +112,8 @@ def load_model(
 
     Returns:
       A keras.Model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K] float32. Its
-      `dataset_spec` has the classes and their colors.
+      `dataset_spec` has the classes and their colors, its `checkpoint_step` is when the weights
+      were saved.
 
     Raises:
       FileNotFoundError: the workdir is not one of a run, or has no such checkpoint.
@@ -128,10 +129,13 @@ def load_model(
     model = config.build(spec.num_classes, auxiliary=auxiliary)
     model.dataset_spec = spec
     checkpointer = Checkpointer(workdir, model)
-    if checkpoint != "best" or not checkpointer.restore_best():
-        step = None if checkpoint in ("best", "last", "ema") else int(checkpoint)
-        if checkpointer.restore(step, average=checkpoint == "ema") == 0:
+    step = checkpointer.restore_best() if checkpoint == "best" else 0
+    if not step:
+        chosen = None if checkpoint in ("best", "last", "ema") else int(checkpoint)
+        step = checkpointer.restore(chosen, average=checkpoint == "ema")
+        if not step:
             raise FileNotFoundError(f"no checkpoint in {workdir} yet; train for longer.")
+    model.checkpoint_step = step
     return inference_model(model) if for_inference else model
 
 

@@ -4,8 +4,9 @@ python scripts/compare.py --workdirs=runs/decoder,runs/no_decoder --output=compa
 python scripts/compare.py --workdirs=runs/a,runs/b --names=long,short --eval.split=val --output=here
 
 Prints both models' scores, the difference with a 95 % interval, the same for each class, and the
-examples that differ most, and writes all of it to compare.json in --output. The interval is that of
-a paired bootstrap over the images: each draw scores both models on the same ones. One that holds 0
+examples that differ most. All of it goes to --output as compare.json and as a page for a browser,
+compare.html, with both predictions for the images that differ most. The interval is that of a
+paired bootstrap over the images: each draw scores both models on the same ones. One that holds 0
 says that such a difference may come from the choice of the images.
 """
 
@@ -19,6 +20,7 @@ from absl import flags
 
 from deeplab_tf import zoo
 from deeplab_tf.recipe import flags as recipe_flags
+from deeplab_tf.recipe.as_json import to_tree
 from deeplab_tf.recipe.files import check_writable, write_text
 
 _WORKDIRS = flags.DEFINE_list(
@@ -27,7 +29,14 @@ _WORKDIRS = flags.DEFINE_list(
 _NAMES = flags.DEFINE_list(
     "names", None, "of the models in the tables; default: those of the workdirs"
 )
-_OUTPUT = flags.DEFINE_string("output", None, "directory for compare.json")
+_OUTPUT = flags.DEFINE_string("output", None, "directory for compare.json and compare.html")
+_REPORT_IMAGES = flags.DEFINE_integer(
+    "report_images",
+    6,
+    "how many of the images that differ most the page shows; 0: none",
+    lower_bound=0,
+    upper_bound=100,
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
 _PARTS = {name: zoo.PARTS[name] for name in ("dataset", "predict", "eval")}
 cli.define_parts(_PARTS)
@@ -40,9 +49,10 @@ def main(argv: list[str]) -> None:
     if len(_WORKDIRS.value) != 2:
         raise ValueError(f"--workdirs must name two; got {', '.join(_WORKDIRS.value)}.")
     workdirs = scoring.named_workdirs(_WORKDIRS.value, _NAMES.value)
-    path = os.path.join(_OUTPUT.value, "compare.json")
+    path, html_path = (os.path.join(_OUTPUT.value, f"compare{end}") for end in (".json", ".html"))
     try:
-        check_writable(path)  # now: the scores take long
+        for each in (path, html_path):
+            check_writable(each)  # now: the scores take long
     except OSError as error:
         raise OSError(f"{error} Name another directory with --output.") from error
     cli.import_tensorflow()
@@ -58,6 +68,7 @@ def main(argv: list[str]) -> None:
                 " gives one to each image."
             )
     from deeplab_tf.evaluation.scores.comparison import Comparison, check_same_classes
+    from deeplab_tf.pages.comparison import comparison_page
 
     dataset = next(iter(recipes.values())).dataset.open(_DATA_DIR.value)
     check_same_classes(
@@ -66,18 +77,24 @@ def main(argv: list[str]) -> None:
     examples = len(scoring.source(next(iter(recipes.values())), dataset))
     if examples < 2:
         raise ValueError(f"--eval.split must have two examples or more to compare; got {examples}.")
-    results = []
+    scored, networks = [], []
     for name, recipe in recipes.items():
         print(f"building the network of {workdirs[name]}")
         model = zoo.load_model(workdirs[name], output_stride=recipe.predict.output_stride)
-        result = scoring.score(model, recipe, dataset)
-        for alarm in result.alarms:
+        networks.append((workdirs[name], recipe, model))
+        scored.append(scoring.score(model, recipe, dataset))
+        for alarm in scored[-1].result.alarms:
             print(f"warning: {name}: {alarm}")
-        results.append(result)
-    comparison = Comparison(names=tuple(workdirs), results=tuple(results))
+    comparison = Comparison(names=tuple(workdirs), results=tuple(one.result for one in scored))
     print(comparison.text())
     write_text(path, comparison.to_json())
     print(f"written to {path}")
+    chosen = comparison.image_ranking[: _REPORT_IMAGES.value]
+    examples = [(index, scoring.example(scored, index)) for index in chosen]
+    record = scoring.record(scored[0], networks)
+    trees = {name: to_tree(recipe) for name, recipe in recipes.items()}
+    write_text(html_path, comparison_page(comparison, examples, record, trees))
+    print(f"written to {html_path}")
 
 
 if __name__ == "__main__":

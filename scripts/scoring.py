@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import json
 import os
+import platform
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deeplab_tf.recipe.as_json import to_tree
+from deeplab_tf.recipe.lazy import keras, tf
 
 if TYPE_CHECKING:
-    import keras
-
+    from deeplab_tf.pages.examples import Example
     from deeplab_tf.recipe.dataset_spec import DatasetSpec, ExampleSource, OpenDataset
-    from deeplab_tf.recipe.parts import Recipe, Result
+    from deeplab_tf.recipe.parts import Predictor, Recipe, Result
 
 
-def score(model: keras.Model, recipe: Recipe, dataset: OpenDataset) -> Result:
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """A network that was scored, and what it takes to look at single examples.
+
+    Attributes:
+      result: the scores.
+      predictor: that made the predictions.
+      examples: that were scored, in the order of the scores.
+    """
+
+    result: Result
+    predictor: Predictor
+    examples: ExampleSource
+
+
+def score(model: keras.Model, recipe: Recipe, dataset: OpenDataset) -> Scored:
     """Scores a network, and shows how far it is.
 
     Args:
@@ -43,7 +65,7 @@ def score(model: keras.Model, recipe: Recipe, dataset: OpenDataset) -> Result:
         predictor = Renumbered(predictor, classes, spec.num_classes)
     print("evaluating; the first image takes seconds longer")
     progress = Progress("evaluating", len(examples))
-    return recipe.predict.evaluate(
+    result = recipe.predict.evaluate(
         predictor,
         pipeline.eval_examples(examples),
         spec,
@@ -51,6 +73,71 @@ def score(model: keras.Model, recipe: Recipe, dataset: OpenDataset) -> Result:
         progress=lambda done, _: progress.update(done),
         name_of=examples.name,
     )
+    return Scored(result, predictor, examples)
+
+
+def example(scored: Sequence[Scored], index: int) -> Example:
+    """Reads one example and predicts it again, in the size in which a page shows it.
+
+    Args:
+      scored: one or two networks, scored on the same examples.
+      index: of the example.
+
+    Raises:
+      ValueError: it cannot be read, or is no longer the one that was scored.
+    """
+    from deeplab_tf.data.pipeline import first_line
+    from deeplab_tf.pages.examples import shrunken
+
+    first = scored[0]
+    try:
+        found = first.examples.read(tf.constant(index, tf.int64))
+    except tf.errors.OpError as error:
+        which = first.examples.name(index)
+        raise ValueError(f"{which} cannot be read again: {first_line(error)}") from error
+    name, expected = found["name"].numpy().decode(), first.result.names[index]
+    if name != expected:
+        raise ValueError(
+            f"example {index + 1} must be {expected!r}, as it was scored; got {name!r}."
+        )
+    label_maps = [np.asarray(each.predictor.label_map(found["image"])) for each in scored]
+    return shrunken(name, found["image"].numpy(), found["label"].numpy(), label_maps)
+
+
+def record(scored: Scored, networks: Sequence[tuple[str, Recipe, keras.Model]]) -> dict[str, str]:
+    """What was run on which data, for a page.
+
+    Args:
+      scored: one of the networks.
+      networks: (workdir, how it predicts and what is scored, network of `zoo.load_model`) of each.
+    """
+    import deeplab_tf
+    from deeplab_tf.pages.record import fingerprint
+    from deeplab_tf.weights import weights_by_name
+
+    rows = {
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    for i, (workdir, recipe, model) in enumerate(networks, start=1):
+        number = f" {i}" if len(networks) > 1 else ""
+        rows[f"workdir{number}"] = os.path.abspath(workdir)
+        rows[f"weights{number}"] = (
+            f"{model.count_params():,} of step {model.checkpoint_step:,}, fingerprint"
+            f" {fingerprint(weights_by_name(model))}"
+        )
+        predict = to_tree(recipe)["predict"]
+        kind = predict.pop("kind")
+        options = [f"{key} {json.dumps(x)}" for key, x in predict.items() if x is not None]
+        rows[f"prediction{number}"] = ", ".join([kind, *options])
+    result = scored.result
+    return rows | {
+        "dataset": f"{result.spec.name}, split {result.options.split},"
+        f" {result.num_examples:,} images",
+        "versions": f"deeplab_tf {deeplab_tf.__version__}, TensorFlow {tf.__version__}, Keras"
+        f" {keras.__version__}, NumPy {np.__version__}, Python {platform.python_version()}",
+        "devices": ", ".join(device.name for device in tf.config.list_logical_devices()),
+    }
 
 
 def source(recipe: Recipe, dataset: OpenDataset) -> ExampleSource:

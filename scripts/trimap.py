@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
     for name, recipe in recipes.items():
         print(f"building the network of {workdirs[name]}")
         model = zoo.load_model(workdirs[name], output_stride=recipe.predict.output_stride)
-        result = scoring.score(model, recipe, dataset)
+        result = scoring.score(model, recipe, dataset).result
         if not any(matrix.any() for matrix in result.trimap.values()):
             raise ValueError(
                 f"there is no curve: the labels of {result.spec.name} have no void beside a class."

@@ -137,14 +137,14 @@ class EvalResult:
         return {name: x if np.ndim(x) else float(x) for name, x in values.items()}
 
     @property
-    def _headlines(self) -> dict[str, tuple[str, float]]:
+    def headlines(self) -> dict[str, tuple[str, float]]:
         """Name -> (title, value) of each score that is one number, in the order of the table."""
         rows = {**METRICS, **self._benchmark, **BOUNDARY_METRICS}
         values = {**self.scores, **self.benchmark_scores, **self.boundary_scores}
         return {name: (rows[name].title, value) for name, value in values.items()}
 
     @property
-    def _class_columns(self) -> dict[str, tuple[str, np.ndarray]]:
+    def class_columns(self) -> dict[str, tuple[str, np.ndarray]]:
         """Name -> (title, float64 [K]) of each score of a class."""
         values = self.class_scores
         if self.boundaries is not None:
@@ -192,21 +192,21 @@ class EvalResult:
 
     def text(self) -> str:
         """A table with one line per class, in percent, that of the trimap, and the alarms."""
-        titles = [title for title, _ in self._headlines.values()]
+        titles = [title for title, _ in self.headlines.values()]
         width = max(map(len, [*titles, *self.spec.class_names]))
-        headings = [f"{title} %" for title, _ in self._class_columns.values()]
+        headings = [f"{title} %" for title, _ in self.class_columns.values()]
         columns = "".join(f"  {heading:>7}" for heading in headings)
         lines = [f"{'class':<{width}}{columns}  {'label pixels':>14}"]
         widths = [max(7, len(heading)) for heading in headings]
         label_pixels = self.matrix.sum(axis=1)
-        table = [values for _, values in self._class_columns.values()]
+        table = [values for _, values in self.class_columns.values()]
         for i, name in enumerate(self.spec.class_names):
             cells = "".join(
                 f"  {_percent(values[i]):>{cell}}"
                 for cell, values in zip(widths, table, strict=True)
             )
-            lines.append(f"{name:<{width}}{cells}  {label_pixels[i]:>14,}{self._note(i)}")
-        for name, (title, score) in self._headlines.items():
+            lines.append(f"{name:<{width}}{cells}  {label_pixels[i]:>14,}{self.class_note(i)}")
+        for name, (title, score) in self.headlines.items():
             lines.append(f"{title:<{width}}  {_percent(score):>7}{self._range(name)}")
         lines.append(
             f"{self.num_examples} examples of {self.spec.name}, split {self.options.split}"
@@ -248,7 +248,7 @@ class EvalResult:
         total = self.matrix.sum()
         return float(pixels / total) if total else float("nan")
 
-    def _note(self, index: int) -> str:
+    def class_note(self, index: int) -> str:
         """What a reader must know of a class."""
         if index in self.options.excluded_classes:
             return "  excluded"
@@ -266,8 +266,8 @@ class EvalResult:
         tree = {
             "dataset": self.spec.name,
             "num_examples": self.num_examples,
-            **{name: _or_none(value) for name, (_, value) in self._headlines.items()},
-            **{name: self._by_class(values) for name, (_, values) in self._class_columns.items()},
+            **{name: _or_none(value) for name, (_, value) in self.headlines.items()},
+            **{name: self._by_class(values) for name, (_, values) in self.class_columns.items()},
             "intervals": self._interval_tree(),
             "absent_classes": [self.spec.class_names[i] for i in self.absent_classes],
             "alarms": self.alarms,
@@ -316,7 +316,7 @@ class EvalResult:
             "label_pixels": self.matrix.sum(axis=1),
             "predicted_pixels": self.matrix.sum(axis=0),
         }
-        for name, (_, values) in self._class_columns.items():
+        for name, (_, values) in self.class_columns.items():
             columns[name] = _cells(values)
             if found := self.intervals.get(name):
                 columns[f"{name}_low"] = _cells(found.low)

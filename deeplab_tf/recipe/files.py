@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -40,8 +41,14 @@ def check_writable(path: str) -> None:
     folder = os.path.dirname(path)
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+    if os.path.isdir(path) or not os.path.isdir(folder):
         raise OSError(f"{path} cannot be written.")
+    try:
+        # Not os.access, which allows root what the file system does not.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{path} cannot be written.") from error
 
 
 def sync(path: str) -> None:

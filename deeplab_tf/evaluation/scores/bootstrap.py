@@ -6,12 +6,16 @@ their pixels. Over many draws the scores spread as they would over other sets of
 interval lies between two percentiles of them.
 
 The interval says how the choice of images matters, not how another training would. It is too
-narrow for few images (ours: below about 30) and for classes that occur in few of them.
+narrow for few images and for classes that occur in few of them: that of a
+class in one image has no width. Where absent classes are left out of a mean, it also shows which
+classes a draw has. Images count as independent: for those that resemble each other, such as frames
+of a video, it is too narrow too.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,8 +23,9 @@ import numpy as np
 
 from deeplab_tf.evaluation.metrics import Counts
 
-LEVEL = 0.95  # ours, as these three
+LEVEL = 0.95  # ours, as the others
 DRAWS = 2000
+FEW = 30  # images below which intervals are too narrow
 SEED = 0  # any: the same images are drawn for every model, and again in every run
 
 _NUMBERS_AT_ONCE = 2**22  # of the weights, 32 MiB
@@ -73,6 +78,29 @@ def intervals(
         name: Estimate(statistic(whole), *percentiles(statistic(drawn), level))
         for name, statistic in statistics.items()
     }
+
+
+def share_interval(
+    part: int, whole: int, *, level: float = LEVEL, draws: int = DRAWS, seed: int = SEED
+) -> Estimate:
+    """A share of the images, such as those that are right, with its percentile interval.
+
+    Args:
+      part: number of images that count.
+      whole: N, number of images.
+      level: share of the draws in the interval.
+      draws: B, how often N images are drawn.
+      seed: of the draws.
+
+    Returns:
+      The estimate; without an interval if there are fewer than two images, NaN if there are none.
+    """
+    share = part / whole if whole else math.nan
+    if whole < 2:
+        return Estimate(share, math.nan, math.nan)
+    # How many of N drawn images count follows the binomial distribution.
+    drawn = np.random.default_rng(seed).binomial(whole, share, draws) / whole
+    return Estimate(share, *percentiles(drawn, level))
 
 
 def paired_differences(

@@ -68,21 +68,28 @@ class Comparison:
             )
         return found
 
+    @functools.cached_property
+    def image_ranking(self) -> list[int]:
+        """Indices of the images, the one with the largest difference first.
+
+        Images without a class in their label are left out.
+        """
+        one, other = (result.image_scores for result in self.results)
+        sizes = np.abs(one - other)
+        return [int(i) for i in np.argsort(-sizes, kind="stable") if not math.isnan(sizes[i])]
+
     @property
     def image_differences(self) -> list[tuple[str, float, float, float]]:
-        """(name, score of the first, of the second, difference) of each image, largest first.
+        """(name, score of the first, of the second, difference) of the images in `image_ranking`.
 
-        The score is the image's own mean IoU. Images without a class in their label are left out.
+        The score is the image's own mean IoU.
         """
-        first, second = self.results
-        scores = (result.image_scores for result in self.results)
-        rows = [
-            (name, float(one), float(other), float(one - other))
-            for name, one, other in zip(first.names, *scores, strict=True)
+        one, other = (result.image_scores for result in self.results)
+        names = self.results[0].names
+        return [
+            (names[i], float(one[i]), float(other[i]), float(one[i] - other[i]))
+            for i in self.image_ranking
         ]
-        return sorted(
-            (row for row in rows if not math.isnan(row[-1])), key=lambda row: -abs(row[-1])
-        )
 
     def text(self) -> str:
         """Tables in percent: the scores, the IoU of each class, the images that differ most."""
@@ -94,10 +101,10 @@ class Comparison:
         ]
         headlines, of_classes = [], []
         for name, found in self.differences.items():
-            title, values = _ROWS[name], [result.intervals[name].value for result in self.results]
+            title, values = TITLES[name], [result.intervals[name].value for result in self.results]
             if np.ndim(found.value) == 0:
                 headlines.append(_row(title, *values, found.value, found.low, found.high))
-            elif name in _COMPARED_CLASSES:
+            elif name in COMPARED_CLASSES:
                 columns = (*values, found.value, found.low, found.high)
                 rows = zip(first.spec.class_names, *columns, strict=True)
                 of_classes += [_row(f"{title}, {each[0]}", *each[1:]) for each in rows]
@@ -156,8 +163,8 @@ def check_same_classes(specs: Sequence[DatasetSpec]) -> None:
         )
 
 
-_COMPARED_CLASSES = ("iou", "boundary_iou")  # in the text; the JSON has every metric
-_ROWS = {
+COMPARED_CLASSES = ("iou", "boundary_iou")  # in the text; the JSON has every metric
+TITLES = {
     name: row.title
     for table in (
         METRICS,

@@ -50,3 +50,14 @@ def test_a_directory_that_is_read_only_takes_no_file(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OSError, match=r"cannot be written\.$"):
         check_writable(str(tmp_path / "file"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc, as Linux has it")
+def test_a_place_where_not_even_root_can_write_is_refused():
+    with pytest.raises(OSError, match="/proc/scores.json cannot be written"):
+        check_writable("/proc/scores.json")
+
+
+def test_checking_leaves_nothing(tmp_path):
+    check_writable(str(tmp_path / "new" / "file"))
+    assert not os.listdir(tmp_path)

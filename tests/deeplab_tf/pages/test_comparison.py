@@ -1,0 +1,75 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab_tf.evaluation.scores.comparison import Comparison
+from deeplab_tf.pages.comparison import comparison_page
+from deeplab_tf.pages.examples import BOTH_WRONG, FIRST_RIGHT, SECOND_RIGHT
+from deeplab_tf.pages.html import percent
+
+
+def test_rows_have_both_scores_the_difference_and_what_it_says(scored, compared, read_page):
+    one, other = scored(), scored(seed=1)
+    comparison = Comparison(names=("a", "b"), results=(one.result, other.result))
+    page = read_page(compared())
+    scores = {row[0]: row[1:] for row in page.tables[0][1:]}
+    found = comparison.differences["mean_iou"]
+    assert scores["mean IoU"][1:3] == [
+        percent(result.scores["mean_iou"]) for result in comparison.results
+    ]
+    signed = [percent(x, signed=True) for x in (found.value, found.low, found.high)]
+    assert scores["mean IoU"][0] == f"{signed[0]} {signed[1]} to {signed[2]}"
+    assert found.low > 0 and scores["mean IoU"][3].endswith("is better")
+    assert "mean boundary IoU" in scores
+    assert "An interval that holds 0 says" in page.text
+    for table, name in zip(page.tables[1:3], ("iou", "boundary_iou"), strict=True):
+        found = comparison.differences[name].value
+        assert [row[1].split()[0] for row in table[1:]] == [percent(x, signed=True) for x in found]
+
+
+def test_the_same_model_twice_may_be_chance_and_differs_nowhere(scored, read_page):
+    one = scored()
+    comparison = Comparison(names=("a", "b"), results=(one.result, one.result))
+    page = read_page(comparison_page(comparison, [(0, one.example(0, one))], {}, {}))
+    assert {row[4] for row in page.tables[0][1:]} == {"may be chance"}
+    assert {row[1] for row in page.tables[0][1:]} == {"0.0 0.0 to 0.0"}
+    assert "a is better on 0 and b on 0 of 4 images" in page.text
+
+
+def test_the_layer_of_differences_says_which_model_is_right(scored, read_page):
+    one, other = scored(), scored(seed=1)
+    comparison = Comparison(names=("a", "b"), results=(one.result, other.result))
+    index = comparison.image_ranking[0]
+    _, label, first = one.images[index]
+    second = other.images[index][2]
+    second[:20] = np.where(first != label, 3 - first - label, second)[:20]  # the third class
+    second[20:30] = label[20:30]
+    second[label == one.spec.ignore_label] = 0
+    source = comparison_page(comparison, [(index, one.example(index, other))], {}, {})
+    (drawn,) = (a for a in read_page(source).all("img") if a.get("data-layer") == "errors")
+    picture = Image.open(io.BytesIO(base64.b64decode(drawn["src"].partition(",")[2])))
+    pixels = np.asarray(picture.convert("RGBA"))
+    counted = label != one.spec.ignore_label
+    for color, expected in (
+        (FIRST_RIGHT, (first == label) & (second != label)),
+        (SECOND_RIGHT, (first != label) & (second == label)),
+        (BOTH_WRONG, (first != label) & (second != label) & (first != second)),
+    ):
+        found = (pixels[..., :3] == color).all(axis=-1) & (pixels[..., 3] > 0)
+        np.testing.assert_array_equal(found, expected & counted)
+        assert found.any()
+
+
+@pytest.mark.parametrize("options", [{"widths": ()}, {"num_classes": 300}, {"num_classes": 1}])
+def test_few_and_many_classes_and_no_trimap_are_a_page(compared, read_page, options):
+    page = read_page(compared(shapes=((30, 40),) * 3, **options))
+    assert len(page.tables) == (3 if options == {"widths": ()} else 4)
+    assert not any("nan" in row for table in page.tables for cells in table for row in cells)
+
+
+def test_no_images_on_request(compared, read_page):
+    page = read_page(compared(0))
+    assert "is better on" in page.text and not page.all("img")

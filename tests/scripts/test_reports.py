@@ -1,0 +1,203 @@
+"""The pages that evaluate.py and compare.py write, as a user starts them."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+import scoring
+import tensorflow as tf
+from PIL import Image
+
+from deeplab_tf.classifier import ClassifierConfig
+from deeplab_tf.data.datasets.folder import Folder
+from deeplab_tf.data.datasets.image_classes import ImageClasses
+from deeplab_tf.evaluation.classify import Classify
+from deeplab_tf.evaluation.whole_image import WholeImage
+from deeplab_tf.model import DeepLabV3PlusConfig
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
+from deeplab_tf.recipe.parts import Eval, Recipe, Train
+from deeplab_tf.training.losses import CrossEntropy
+from deeplab_tf.training.optimizers import SGD
+from deeplab_tf.training.schedules import Poly
+from deeplab_tf.training.workdir.checkpoints import Checkpointer
+from deeplab_tf.training.workdir.contents import save_recipe, save_spec
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+CLASSES = ("ground", "<script>alert(1)</script>", 'car & "van"')
+SIZES = {"one": (1, 1), "a <b>": (40, 56), "b&amp;": (33, 65), "c": (48, 32), "large": (600, 1300)}
+
+
+def run(script: str, *flags: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=environment, cwd=ROOT
+    )
+
+
+SPEC = DatasetSpec(
+    name="folder", class_names=CLASSES, ignore_label=255, palette=bit_palette(3), splits={}
+)
+
+
+def write_run(place: pathlib.Path, name: str, spec: DatasetSpec = SPEC, **changes) -> None:
+    """The workdir of a network with random weights."""
+    recipe = Recipe(
+        model=DeepLabV3PlusConfig(backbone="mobilenet_v2_tiny", atrous_rates=(1,), aspp_channels=8),
+        dataset=Folder(
+            images_dir=str(place / "images"),
+            labels_dir=str(place / "labels"),
+            class_names_file=str(place / "classes.txt"),
+            val_fraction=0.9,
+        ),
+        augment=(),
+        optimizer=SGD(),
+        schedule=Poly(),
+        loss=CrossEntropy(),
+        train=Train(steps=1),
+        predict=WholeImage(),
+    )
+    recipe = dataclasses.replace(recipe, **changes)
+    workdir = str(place / name)
+    save_recipe(workdir, recipe)
+    save_spec(workdir, spec)
+    Checkpointer(workdir, recipe.model.build(spec.num_classes)).save(7)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> pathlib.Path:
+    """Photos with labels, one of which is all void, and two workdirs."""
+    place = tmp_path_factory.mktemp("place")
+    random = np.random.default_rng(0)
+    for name, (height, width) in {**SIZES, "void": (20, 20)}.items():
+        label = random.integers(0, 3, (height, width), np.uint8)
+        label[:, width // 3 : width // 2] = 255
+        if name == "void":
+            label[:] = 255
+        for folder, picture in {
+            "images": random.integers(0, 256, (height, width, 3), np.uint8),
+            "labels": label,
+        }.items():
+            (place / folder).mkdir(exist_ok=True)
+            Image.fromarray(picture).save(place / folder / f"{name}.png")
+    (place / "classes.txt").write_text("\n".join(CLASSES))
+    write_run(place, "first")
+    write_run(place, "second")
+    return place
+
+
+@pytest.mark.slow  # two processes that import TensorFlow
+def test_evaluate_writes_a_report_beside_the_scores(place, tmp_path):
+    flags = ("--eval.trimap_widths=1,2", "--eval.boundary_iou=true", "--report_images=1")
+    done = run("evaluate", f"--workdir={place}/first", f"--output={tmp_path}/new/s.json", *flags)
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}/new/s.html" in done.stdout
+    assert sorted(os.listdir(tmp_path / "new")) == ["s.csv", "s.html", "s.json"]
+    page = (tmp_path / "new" / "s.html").read_text()
+    scores = json.loads((tmp_path / "new" / "s.json").read_text())
+    assert f"<b>{100 * scores['mean_iou']:.1f}&thinsp;%</b>" in page
+    for part in (
+        "&lt;script&gt;alert(1)",
+        "step 7, fingerprint ",
+        "--report_images=1",
+        f"split val, {scores['num_examples']} images",
+        "whole_image, scales [1.0], flip false",
+        "&quot;kind&quot;: &quot;deeplabv3plus&quot;",
+    ):
+        assert part in page
+    assert "<script>alert" not in page and page.count('class="example"') == 3
+
+    without = run("evaluate", f"--workdir={place}/first", "--report_images=0")
+    assert without.returncode == 0, without.stderr
+    page = (place / "first" / "evaluation.html").read_text()
+    assert "data:image/jpeg" not in page and len(page) < 60_000
+
+
+@pytest.mark.slow  # two processes that import TensorFlow
+def test_compare_writes_a_page_with_both_predictions(place, tmp_path):
+    runs = f"--workdirs={place}/first,{place}/second"
+    done = run(
+        "compare", runs, f"--output={tmp_path}/out", "--names=<i>one,two", "--report_images=2"
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(tmp_path / "out")) == ["compare.html", "compare.json"]
+    page = (tmp_path / "out" / "compare.html").read_text()
+    tree = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert page.count('class="example"') == 2 and page.count('data-layer="prediction-1"') == 4
+    for row in tree["images"][:2]:
+        assert f"mean IoU {100 * row['first']:.1f} % and {100 * row['second']:.1f} %" in page
+    assert "&lt;i&gt;one alone is right" in page and "<i>one" not in page
+    assert "weights 1" in page and "prediction 2" in page
+
+    (tmp_path / "blocked" / "compare.html").mkdir(parents=True)
+    blocked = run("compare", runs, f"--output={tmp_path}/blocked", "--names=one,two")
+    assert blocked.returncode == 1 and "loading TensorFlow" not in blocked.stdout
+    assert "compare.html cannot be written. Name another directory with --output" in blocked.stderr
+
+
+@pytest.mark.slow  # a process that imports TensorFlow
+def test_accuracies_have_a_report(place, tmp_path):
+    for folder in ("train", "val"):
+        for i, name in enumerate(("cat", "dog", "owl")):
+            (tmp_path / folder / name).mkdir(parents=True)
+            for j in range(3):
+                picture = np.full((20, 24, 3), 60 * i + j, np.uint8)
+                Image.fromarray(picture).save(tmp_path / folder / name / f"{j}.png")
+    dataset = ImageClasses(train_dir=str(tmp_path / "train"), val_dir=str(tmp_path / "val"))
+    write_run(
+        place,
+        "classifier",
+        dataset.open(None).spec,
+        model=ClassifierConfig(backbone="mobilenet_v2_tiny"),
+        dataset=dataset,
+        predict=Classify(size=32),
+        eval=Eval(best_metric="top_1"),
+    )
+    output = tmp_path / "scores.json"
+    done = run("evaluate", f"--workdir={place}/classifier", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "scores.html").read_text()
+    assert "top-1 accuracy" in page and "owl" in page and "9 images" in page
+
+
+@pytest.mark.parametrize("script", ["evaluate", "compare"])
+def test_a_number_of_images_out_of_range_is_refused(script):
+    done = run(script, "--report_images=101")
+    assert done.returncode == 1
+    assert "--report_images=101: 101 is not an integer in the range [0, 100]" in done.stderr
+
+
+def test_an_example_that_was_replaced_since_it_was_scored_is_named():
+    image, label = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.int32)
+
+    def read(index):
+        found = {"image": image, "label": label, "name": f"photo {index.numpy()}"}
+        return {key: tf.constant(value) for key, value in found.items()}
+
+    predictor = types.SimpleNamespace(label_map=lambda image: tf.ones(image.shape[:2], tf.int32))
+    scored = scoring.Scored(
+        types.SimpleNamespace(names=("photo 0", "other")),
+        predictor,
+        types.SimpleNamespace(read=read),
+    )
+    example = scoring.example([scored, scored], 0)
+    assert example.name == "photo 0" and example.size == (4, 6)
+    assert len(example.label_maps) == 2 and (example.label_maps[1] == 1).all()
+    with pytest.raises(ValueError, match="example 2 must be 'other', as it was scored; got 'photo"):
+        scoring.example([scored], 1)
+
+
+def test_an_example_that_is_gone_since_it_was_scored_is_named(tmp_path):
+    source = types.SimpleNamespace(
+        read=lambda index: {"image": tf.io.read_file(f"{tmp_path}/gone.png")},
+        name=lambda index: "gone.png",
+    )
+    scored = scoring.Scored(types.SimpleNamespace(names=("gone",)), None, source)
+    with pytest.raises(ValueError, match="^gone.png cannot be read again: .*No such file"):
+        scoring.example([scored], 0)
