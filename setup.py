@@ -28,7 +28,7 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
         "Typing :: Typed",
     ],
-    package_data={"deeplab_tf": ["py.typed"], "jpu_tf": ["py.typed"]},
+    package_data={"deeplab_tf": ["py.typed", "pages/*.css", "pages/*.js"], "jpu_tf": ["py.typed"]},
     packages=find_packages(include=["deeplab_tf", "deeplab_tf.*", "jpu_tf", "jpu_tf.*"]),
     python_requires=">=3.11",
     install_requires=[
@@ -43,9 +43,11 @@ setup(
     extras_require={
         "cuda": ["tensorflow[and-cuda]>=2.20"],  # NVIDIA's libraries, for training on GPUs
         "onnx": ["onnx", "onnxruntime", "tf2onnx"],  # export.py --format=onnx
+        "browser": ["selenium"],  # the tests that open pages in Chromium
         # to compare the networks on Keras' other backends and on ONNX Runtime
         "backends": ["jax", "onnx", "onnxruntime", "tf2onnx", "torch"],
         "tensorboard": ["tensorboard"],
+        "video": ["av"],  # predict.py --images=clip.mp4
         # The tests read event files back with TensorBoard, and run on several cores with xdist.
         "test": ["pytest", "pytest-xdist", "tensorboard"],
         "dev": ["pre-commit", "ruff"],

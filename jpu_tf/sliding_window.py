@@ -14,6 +14,8 @@ from deeplab_tf.evaluation.predict import (
     check_classes_of_pixels,
     check_network_size,
     checked_image,
+    checked_images,
+    one_by_one,
 )
 from deeplab_tf.inference import copy_weights, inference_model
 from deeplab_tf.recipe.lazy import keras, tf
@@ -169,6 +171,33 @@ class SlidingWindowPredictor:
           int32 [H, W].
         """
         return tf.argmax(self.scores(image), axis=-1, output_type=tf.int32)
+
+    def predict(
+        self, images: np.ndarray | tf.Tensor, *, probabilities: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Predictions of a batch, one image after the other.
+
+        Args:
+          images: [N, H, W, 3] RGB 0..255, any numeric type.
+          probabilities: whether to return the scores too, divided by their sum over the classes.
+
+        Returns:
+          "label_map", int32 [N, H, W], and "probabilities", float32 [N, H, W, K].
+
+        Raises:
+          ValueError: see `scores`.
+          FloatingPointError: see `scores`.
+        """
+
+        def of_image(image):
+            scores = self.scores(image)
+            outputs = {"label_map": tf.argmax(scores, axis=-1, output_type=tf.int32)}
+            if probabilities:
+                shares = scores / tf.reduce_sum(scores, -1, keepdims=True)
+                outputs["probabilities"] = tf.cast(shares, tf.float32)
+            return outputs
+
+        return one_by_one(of_image, checked_images(images))
 
     def _scores_at(self, image: tf.Tensor, scale: float) -> tf.Tensor:
         """float64 [h, w, K] at the image's size at the scale."""

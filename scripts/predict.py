@@ -1,113 +1,218 @@
-"""Predicts photos: for each a PNG of class indices and a colored overlay, at its own size.
+"""Predicts photos and videos: overlays, class indices and probabilities, at their own sizes.
 
-python scripts/predict.py --workdir=runs/shapes --images=photos --output=predictions
-python scripts/predict.py --saved_model=shapes_model --images='photos/*.jpg' --output=predictions
+python scripts/predict.py --model=runs/shapes --images=photos --output=predictions
+python scripts/predict.py --model=shapes_model --images='photos/**' --output=predictions
+
+A run that was stopped resumes: the same command predicts what is missing or has changed.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import cli
+import predict_model
 import trained
 from absl import flags
+from PIL import Image
+from predict_batches import Photo, ahead, batches, predicted, written
+from predict_files import KINDS, write_page, write_prediction
+from predict_record import Predicted, Record, check_output, opened
+from predict_video import check_package, write_overlays
 
-from deeplab_tf import zoo
 from deeplab_tf.data import photos
-from deeplab_tf.evaluation.whole_image import WholeImage
-from deeplab_tf.recipe import flags as recipe_flags
+from deeplab_tf.pictures import visualization
+from deeplab_tf.recipe.files import check_writable
 from deeplab_tf.recipe.messages import shortened
 
-if TYPE_CHECKING:
-    import numpy as np
+_BATCH_ON_GPU = 8  # ours
 
-    from deeplab_tf.recipe.dataset_spec import DatasetSpec
-
-_SAVED_MODEL = flags.DEFINE_string(
-    "saved_model",
+_MODEL = flags.DEFINE_string(
+    "model",
     None,
-    "written by export.py, in place of --workdir; refused if it has operations that may do more"
-    " than predict",
+    "a workdir, or what export.py wrote: a SavedModel, a .keras, .tflite or .onnx file, or the"
+    " directory of one; refused if it has operations that may do more than predict",
 )
+flags.DEFINE_alias("saved_model", "model")  # its name when there was one format
 _ALLOW_ANY_OP = flags.DEFINE_bool(
     "allow_any_op",
     False,
-    "run a --saved_model with any operation of TensorFlow, which can read and write files",
+    "run an export with any operation of TensorFlow, which can read and write files",
 )
 _IMAGES = flags.DEFINE_multi_string(
-    "images", None, "files, folders or patterns, separated by commas; may be given several times"
+    "images",
+    None,
+    "files, folders or patterns, separated by commas; may be given several times; '**' in a pattern"
+    " stands for folders at any depth, which the predictions keep; videos are named or match a"
+    " pattern, in a folder alone they are left out",
 )
 _OUTPUT = flags.DEFINE_string("output", None, "directory for the predictions")
-_PARTS = {"predict": zoo.PREDICTS}
-_LESS_MEMORY = "Use a smaller image, or --predict.tile=1024."
-cli.define_parts(_PARTS)
+_WRITE = flags.DEFINE_list(
+    "write",
+    ["overlay", "index", "page"],
+    f"of each image, any of {','.join(KINDS)}: a colored overlay, a PNG of class indices,"
+    " probabilities in a compressed .npz (float16 [H, W, K], up to 2 K bytes per pixel: 8 MB for"
+    " 500x375 pixels of 21 classes), and one page with all overlays; of a video, its overlay",
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size",
+    None,
+    f"most images of one size to predict at once; default: {_BATCH_ON_GPU} on a GPU, else 1",
+    lower_bound=1,
+)
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "remove the predictions of an earlier run, of whatever model"
+)
+_LESS_MEMORY = "Use smaller images, a lower --batch_size, or --predict.tile=1024."
+cli.define_parts(predict_model.PARTS)
 
 
 def main(argv: list[str]) -> None:
     """Predicts every image that it can; fails at the end if it could not predict some."""
     cli.no_arguments(argv)
-    if (trained.WORKDIR.value is None) == (_SAVED_MODEL.value is None):
-        raise ValueError("give one of --workdir and --saved_model, the model that predicts.")
-    if _ALLOW_ANY_OP.value and _SAVED_MODEL.value is None:
-        raise ValueError("--allow_any_op is for --saved_model alone; leave it out.")
+    # An image above Pillow's limit is an error in a line of ours, without a warning before.
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    path, is_workdir = _model_path()
     cli.require(images=_IMAGES.value, output=_OUTPUT.value)
-    outputs = photos.output_stems(photos.find_photos(_IMAGES.value), _OUTPUT.value)
+    kinds = _kinds()
+    names = photos.named_photos(_IMAGES.value)
+    stems = photos.output_stems(names, _OUTPUT.value)
+    if any(map(photos.is_video, names)):
+        _check_video(kinds)
+    check_writable(os.path.join(_OUTPUT.value, photos.RECORD))
+    check_output(stems, _OUTPUT.value, overwrite=_OVERWRITE.value)
     cli.import_tensorflow()
-    from deeplab_tf.pictures import visualization
+    model = _opened_model(path, kinds, is_workdir=is_workdir)
+    with opened(_OUTPUT.value, model.made_by, overwrite=_OVERWRITE.value) as record:
+        found = [
+            Photo(image, name, stems[image], record.complete(name, image, _files(image, kinds)))
+            for image, name in names.items()
+        ]
+        legend = visualization.legend(model.spec.class_names, model.spec.palette)
+        visualization.save_picture(os.path.join(_OUTPUT.value, photos.LEGEND), legend)
+        failed = _predict_all(found, model, kinds, record)
+        record.finish()
+        if "page" in kinds and not all(map(photos.is_video, record.done)):
+            print(f"wrote {write_page(_OUTPUT.value, record, model.spec)}")
+    print(f"predictions of {len(found) - len(failed)} images are in {_OUTPUT.value}")
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(found)} images failed: {shortened(failed)}")
+
+
+def _model_path() -> tuple[str, bool]:
+    """The model that predicts, and whether it is a workdir.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: there is not one of the flags that name it, it is not a model, or a flag does not
+        fit it.
+    """
+    if (trained.WORKDIR.value is None) == (_MODEL.value is None):
+        raise ValueError("give one of --model and --workdir, the model that predicts.")
+    path = _MODEL.value if trained.WORKDIR.value is None else trained.workdir()
+    cli.require(model=path)
+    is_workdir = trained.WORKDIR.value is not None or predict_model.is_workdir(path)
+    if is_workdir and _ALLOW_ANY_OP.value:
+        raise ValueError("--allow_any_op is for exports alone; leave it out.")
+    if not is_workdir and trained.CHECKPOINT.present:
+        raise ValueError("--checkpoint is for workdirs alone; leave it out.")
+    if not is_workdir:
+        predict_model.check_no_options()
+    return path, is_workdir
+
+
+def _kinds() -> tuple[str, ...]:
+    """What to write.
+
+    Raises:
+      ValueError: it is unknown, nothing, or a page without the overlays that it shows.
+    """
+    kinds = tuple(_WRITE.value)
+    wrong = [kind for kind in kinds if kind not in KINDS]
+    if wrong or not kinds:
+        raise ValueError(f"--write must be some of {', '.join(KINDS)}; got {shortened(wrong)}.")
+    if "page" in kinds and "overlay" not in kinds:
+        raise ValueError("--write=page shows overlays; add overlay, or leave page out.")
+    return kinds
+
+
+def _files(path: str, kinds: tuple[str, ...]) -> set[str]:
+    """What to write of an image or a video; the page is of all."""
+    return {*kinds} & {*(photos.VIDEO_ENDINGS if photos.is_video(path) else photos.ENDINGS)}
+
+
+def _check_video(kinds: tuple[str, ...]) -> None:
+    if "overlay" not in kinds:
+        raise ValueError("a video is written as its overlay; add overlay to --write.")
+    check_package()
+
+
+def _opened_model(path: str, kinds: tuple[str, ...], *, is_workdir: bool) -> predict_model.Model:
+    """The model, ready to predict."""
+    if is_workdir:
+        return predict_model.of_workdir(path)
+    model = predict_model.of_export(
+        path, allow_any_op=_ALLOW_ANY_OP.value, probabilities="probabilities" in kinds
+    )
+    if model.notice:
+        print(model.notice)
+    return model
+
+
+def _predict_all(
+    found: list[Photo], model: predict_model.Model, kinds: tuple[str, ...], record: Record
+) -> list[str]:
+    """Predicts what is not done; the names of the images that failed."""
     from deeplab_tf.training.report.progress import Progress
 
-    label_map_of, spec = _saved_model() if trained.WORKDIR.value is None else _trained_model()
-    legend = visualization.legend(spec.class_names, spec.palette)
-    visualization.save_picture(os.path.join(_OUTPUT.value, photos.LEGEND), legend)
-    print("predicting; the first image takes seconds longer")
-    progress = Progress("predicting", len(outputs))
-    failed = []
-    for done, (path, stem) in enumerate(outputs.items(), start=1):
-        name = photos.printable(path)
-        try:
-            image = photos.read_photo(path)
-            label_map = label_map_of(image)
-            picture = visualization.overlay(image, label_map, spec.palette)
-            visualization.save_picture(f"{stem}_overlay.png", picture)
-            # Last, so that where it is the overlay is too.
-            visualization.save_label_map(f"{stem}.png", label_map, spec.palette)
-        except Exception as error:
-            line = cli.error_line(error, _LESS_MEMORY)
+    done, failed = sum(photo.done is not None for photo in found), []
+    if done:
+        print(f"{done} of {len(found)} images are predicted already")
+    if done < len(found):
+        print("predicting; the first image takes seconds longer")
+    progress = Progress("predicting", len(found), start=done)
+    for photo, result in _results(found, model, kinds):
+        if isinstance(result, Predicted):
+            record.add(result)
+        else:
+            name, line = photos.printable(photo.path), cli.error_line(result, _LESS_MEMORY)
             if line is None:  # a bug, which other images may show too
-                raise
+                raise result
             progress.close()
             what = line if line.startswith("cannot read ") else f"{name}: {line}"
             print(f"error: {what}", file=sys.stderr)
             failed.append(name)
+        done += 1
         progress.update(done)
-    print(f"predictions of {len(outputs) - len(failed)} images are in {_OUTPUT.value}")
-    if failed:
-        raise ValueError(f"{len(failed)} of {len(outputs)} images failed: {shortened(failed)}")
+    return failed
 
 
-_LabelMapOf = Callable[["np.ndarray"], "np.ndarray"]  # uint8 [H, W, 3] -> int32 [H, W]
+def _results(
+    found: list[Photo], model: predict_model.Model, kinds: tuple[str, ...]
+) -> Iterator[tuple[Photo, Predicted | Exception]]:
+    """Each image that is not done, with what is written of it or the error."""
+    import tensorflow as tf
 
-
-def _trained_model() -> tuple[_LabelMapOf, DatasetSpec]:
-    predict = trained.recipe(_PARTS).predict
-    model = trained.model(predict.output_stride)
-    predictor = predict.predictor(model)
-    return lambda image: predictor.label_map(image).numpy(), model.dataset_spec
-
-
-def _saved_model() -> tuple[_LabelMapOf, DatasetSpec]:
-    from deeplab_tf.export.saved_model import SavedModel
-
-    default = WholeImage()
-    if recipe_flags.part_from_flags("predict", default, zoo.PREDICTS) != default:
-        raise ValueError(
-            "a SavedModel predicts whole images at one scale; use --workdir for --predict flags."
-        )
-    loaded = SavedModel(_SAVED_MODEL.value, allow_any_op=_ALLOW_ANY_OP.value)
-    return lambda image: loaded.predict(image[None])["label_map"][0].numpy(), loaded.spec
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    batch_size = _BATCH_SIZE.value or (_BATCH_ON_GPU if on_gpu else 1)
+    threads = min(4, os.cpu_count() or 1)  # ours
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(threads) as writers:
+        pictures = (photo for photo in found if not photos.is_video(photo.path))
+        read = ahead(batches(pictures, batch_size), reader)
+        outputs = predicted(read, lambda images: model.predict(images, "probabilities" in kinds))
+        write = functools.partial(write_prediction, kinds=kinds, spec=model.spec)
+        yield from written(outputs, write, writers, 2 * threads)
+    for video in found:
+        if photos.is_video(video.path) and video.done is None:
+            try:
+                yield video, write_overlays(video, model, batch_size)
+            except Exception as error:
+                yield video, error
 
 
 if __name__ == "__main__":

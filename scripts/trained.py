@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import keras
 
 WORKDIR = flags.DEFINE_string("workdir", None, "of a training run or of convert_weights.py")
-_CHECKPOINT = flags.DEFINE_string(
+CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "best",
     "best, last, ema (the moving average of the weights in the last), or the step of one",
@@ -44,17 +44,27 @@ def workdir() -> str:
     return WORKDIR.value
 
 
-def recipe(parts: recipe_flags.Parts) -> Recipe:
-    """What was trained, with the given flags of these parts in place of its values."""
-    return recipe_flags.apply(zoo.load_recipe(workdir()), parts)
+def recipe(parts: recipe_flags.Parts, path: str | None = None) -> Recipe:
+    """What was trained, with the given flags of these parts in place of its values.
+
+    Args:
+      parts: of which there are flags.
+      path: of the workdir; None: --workdir.
+    """
+    return recipe_flags.apply(zoo.load_recipe(path or workdir()), parts)
 
 
-def model(output_stride: int | None) -> keras.Model:
-    """The network with the weights that --checkpoint names, and its classes as `dataset_spec`."""
-    choice = _CHECKPOINT.value
-    print(f"building the network of {workdir()}")
+def model(output_stride: int | None, path: str | None = None) -> keras.Model:
+    """The network with the weights that --checkpoint names, and its classes as `dataset_spec`.
+
+    Args:
+      output_stride: see `zoo.load_model`.
+      path: of the workdir; None: --workdir.
+    """
+    choice, path = CHECKPOINT.value, path or workdir()
+    print(f"building the network of {path}")
     return zoo.load_model(
-        workdir(),
+        path,
         checkpoint=int(choice) if choice.isdecimal() else choice,
         output_stride=output_stride,
     )

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from deeplab_tf.data.picture_files import open_picture
 
-LEGEND = "legend.png"  # file beside the predictions
+# Files beside the predictions.
+LEGEND = "legend.png"
+PAGE = "index.html"
+RECORD = "predictions.jsonl"
+
+# Kind of a prediction -> how the name of its file ends.
+ENDINGS = {"overlay": "_overlay.png", "index": ".png", "probabilities": "_probabilities.npz"}
+VIDEO_ENDINGS = {"overlay": "_overlay.mp4"}
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # in a folder
+_VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
 def read_photo(path: str) -> np.ndarray:
@@ -42,6 +50,11 @@ def read_photo(path: str) -> np.ndarray:
         raise ValueError(f"cannot read {printable(path)}: {error}") from error
 
 
+def is_video(path: str) -> bool:
+    """Whether the name of a file is that of a video."""
+    return path.lower().endswith(_VIDEO_EXTENSIONS)
+
+
 def printable(path: str) -> str:
     """A path in one line: in Python's form if it has line breaks or bytes that are no text."""
     return path if path.isprintable() else ascii(path)
@@ -54,16 +67,26 @@ def _from_16_bits(values: np.ndarray) -> np.ndarray:
 
 
 def find_photos(items: Sequence[str]) -> list[str]:
-    """The files that the items name, each once.
+    """The files that the items name, each once; see `named_photos`."""
+    return list(named_photos(items))
+
+
+def named_photos(items: Sequence[str]) -> dict[str, str]:
+    """The files that the items name, each once, with a name for each.
 
     Args:
       items: files, folders, patterns such as photos/*.jpg, or several of these with commas. "**" in
-        a pattern stands for folders at any depth; it does not follow links.
+        a pattern stands for folders at any depth; it does not follow links, and leaves out folders
+        that hold predictions.
+
+    Returns:
+      Path -> name: the file's own, of a pattern with "**" together with the folders below the place
+      of "**".
 
     Raises:
       FileNotFoundError: an item names no file.
     """
-    paths: list[str] = []
+    names: dict[str, str] = {}
     for item in items:
         whole = _found(item)  # a comma may also be part of a name
         for part in [item] if whole else item.split(","):
@@ -73,18 +96,20 @@ def find_photos(items: Sequence[str]) -> list[str]:
                     f"no images at {part!r}; it must be a file, a folder with"
                     f" {', '.join(_EXTENSIONS)} in it, or a pattern such as 'photos/*.jpg'."
                 )
-            paths += found
-    return list(dict.fromkeys(paths))
+            for path, name in found.items():
+                names.setdefault(path, name)
+    return names
 
 
-def _found(item: str) -> list[str]:
+def _found(item: str) -> dict[str, str]:
+    """Path -> name, in their order."""
     if os.path.isdir(item):
-        found = [os.path.join(item, name) for name in os.listdir(item) if _is_photo(name)]
+        found = {os.path.join(item, name): name for name in os.listdir(item) if _is_photo(name)}
     elif os.path.exists(item):
-        return [item]
+        return {item: os.path.basename(item)}
     else:
-        found = list(_matching(item))
-    return sorted({path for path in found if not os.path.isdir(path)})
+        found = dict(_matching(item))
+    return {path: found[path] for path in sorted(found) if not os.path.isdir(path)}
 
 
 def _is_photo(name: str) -> bool:
@@ -92,25 +117,39 @@ def _is_photo(name: str) -> bool:
     return name.lower().endswith(_EXTENSIONS) and not name.startswith(".")
 
 
-def _matching(pattern: str) -> Iterator[str]:
-    """The paths that match a pattern; hidden ones only where it names them, as in a shell."""
+def _matching(pattern: str) -> Iterator[tuple[str, str]]:
+    """Path and name of what matches a pattern; hidden ones only where it names them, as in a shell.
+
+    The name begins after the folder that the first "**" searches.
+    """
     parts = pattern.split(os.sep)
     if "**" not in parts:
-        yield from glob.iglob(pattern)
+        yield from ((path, os.path.basename(path)) for path in glob.iglob(pattern))
         return
     # Not by glob, which follows links: those that lead upwards make it as good as endless.
     place = parts.index("**")
     rest = os.path.join("", *parts[place + 1 :]) or "*"
     head = os.path.join(os.sep * (not parts[0]), *parts[:place])
     for top in glob.iglob(head) if head else [os.curdir]:
-        for folder, subfolders, _ in os.walk(top):
+        for folder, subfolders, names in os.walk(top):
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            if RECORD in names:  # or the next run would predict the overlays of this one
+                subfolders.clear()
+                continue
             folder = "" if folder == os.curdir else os.path.normpath(folder)
-            yield from _matching(os.path.join(glob.escape(folder), rest))
+            for path, _ in _matching(os.path.join(glob.escape(folder), rest)):
+                yield path, os.path.relpath(path, top)
 
 
-def output_stems(paths: Sequence[str], directory: str) -> dict[str, str]:
-    """Image -> the beginning of the paths of its predictions.
+def output_stems(names: Mapping[str, str], directory: str) -> dict[str, str]:
+    """The beginning of the paths of the predictions of each image.
+
+    Args:
+      names: path -> name of an image, as from `named_photos`.
+      directory: of the predictions.
+
+    Returns:
+      Path of an image -> that of its predictions without their endings.
 
     Raises:
       NotADirectoryError: the directory is a file.
@@ -118,19 +157,21 @@ def output_stems(paths: Sequence[str], directory: str) -> dict[str, str]:
     """
     if os.path.exists(directory) and not os.path.isdir(directory):
         raise NotADirectoryError(f"--output must be a directory; {directory} is a file.")
-    outputs = {}
-    writers = {os.path.join(directory, LEGEND): "the legend"}
-    for folder, inside in {os.path.dirname(path): path for path in paths}.items():
-        if os.path.realpath(folder) == os.path.realpath(directory):
+    stems = {
+        path: os.path.join(directory, os.path.splitext(name)[0]) for path, name in names.items()
+    }
+    written = {os.path.realpath(folder) for folder in {*map(os.path.dirname, stems.values())}}
+    written.add(os.path.realpath(directory))
+    for folder, inside in {os.path.dirname(path): path for path in names}.items():
+        if os.path.realpath(folder) in written:
             raise ValueError(f"--output must not be the directory of {inside}; choose another one.")
-    for path in paths:
-        stem = os.path.join(directory, os.path.splitext(os.path.basename(path))[0])
-        for written in (f"{stem}.png", f"{stem}_overlay.png"):
-            if written in writers:
+    writers = {os.path.join(directory, LEGEND): "the legend"}
+    for path, stem in stems.items():
+        for ending in (VIDEO_ENDINGS if is_video(path) else ENDINGS).values():
+            if f"{stem}{ending}" in writers:
                 raise ValueError(
-                    f"{writers[written]} and {path} would both be written to {written};"
-                    " predict them to different directories."
+                    f"{writers[f'{stem}{ending}']} and {path} would both be written to"
+                    f" {stem}{ending}; predict them to different directories."
                 )
-            writers[written] = path
-        outputs[path] = stem
-    return outputs
+            writers[f"{stem}{ending}"] = path
+    return stems

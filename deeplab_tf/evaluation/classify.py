@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from deeplab_tf.evaluation.metrics import Metric, check_options
-from deeplab_tf.evaluation.predict import LARGEST_SIDE, checked_image
+from deeplab_tf.evaluation.predict import LARGEST_SIDE, checked_image, checked_images
 from deeplab_tf.evaluation.report import one_class_alarm
 from deeplab_tf.inference import copy_weights, inference_model
 from deeplab_tf.recipe.lazy import keras, tf
@@ -269,9 +269,24 @@ class Predictor:
         Returns:
           int32 [H, W].
         """
-        image = checked_image(image)
-        best = tf.argmax(self.logits(self.prepared(image)[None])[0], output_type=tf.int32)
-        return tf.fill(image.shape[:2], best)
+        return self.predict(checked_image(image)[None])["label_map"][0]
+
+    def predict(
+        self, images: np.ndarray | tf.Tensor, *, probabilities: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Predictions of a batch, the same at every pixel of an image.
+
+        Arguments and result are those of `whole_image.Predictor.predict`.
+        """
+        images = checked_images(images)
+        logits = self.logits(tf.stack([self.prepared(image) for image in tf.unstack(images)]))
+        scores, size = logits[:, None, None], images.shape[:3]
+        best = tf.argmax(scores, axis=-1, output_type=tf.int32)
+        outputs = {"label_map": tf.broadcast_to(best, size)}
+        if probabilities:
+            shape = [*size, self.num_classes]
+            outputs["probabilities"] = tf.broadcast_to(tf.nn.softmax(scores), shape)
+        return outputs
 
 
 def top_1(ranks: np.ndarray, options: Eval) -> float:

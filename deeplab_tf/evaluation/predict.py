@@ -84,15 +84,55 @@ def checked_image(image: Any) -> tf.Tensor:
     Raises:
       ValueError: the image has another shape, no pixel, or floats in 0..1.
     """
-    from deeplab_tf.layers.segmentation_model import check_values
-
     image = tf.convert_to_tensor(image)
     if image.shape.rank != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(
             f"image must be [H, W, 3] with at least one pixel; got {tuple(image.shape)}."
         )
-    check_values(image)
-    return tf.cast(image, tf.float32)
+    return _checked_values(image)
+
+
+def checked_images(images: Any) -> tf.Tensor:
+    """Images of one size as a tensor.
+
+    Args:
+      images: [N, H, W, 3] RGB 0..255, any numeric type.
+
+    Returns:
+      float32 [N, H, W, 3].
+
+    Raises:
+      ValueError: they have another shape, no pixel, or floats in 0..1.
+    """
+    images = tf.convert_to_tensor(images)
+    if images.shape.rank != 4 or images.shape[3] != 3 or 0 in images.shape:
+        raise ValueError(
+            f"images must be [N, H, W, 3] with at least one pixel; got {tuple(images.shape)}."
+        )
+    return _checked_values(images)
+
+
+def _checked_values(images: tf.Tensor) -> tf.Tensor:
+    from deeplab_tf.layers.segmentation_model import check_values
+
+    check_values(images)
+    return tf.cast(images, tf.float32)
+
+
+def one_by_one(
+    predict: Callable[[tf.Tensor], dict[str, tf.Tensor]], images: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """`Predictor.predict` by way of a function of one image.
+
+    Args:
+      predict: float32 [H, W, 3] -> {name: [H, W, ...]}.
+      images: float32 [N, H, W, 3].
+
+    Returns:
+      Name -> [N, H, W, ...].
+    """
+    each = [predict(image) for image in tf.unstack(images)]
+    return {name: tf.stack([outputs[name] for outputs in each]) for name in each[0]}
 
 
 def check_network_size(

@@ -13,6 +13,7 @@ from deeplab_tf.evaluation.predict import (
     ScaledPredict,
     check_network_size,
     checked_image,
+    checked_images,
 )
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.options import option
@@ -158,31 +159,56 @@ class ResizedPredictor:
           ValueError: the image is not [H, W, 3] with at least one pixel, has floats in 0..1, or
             has a side above 65535 at one of the scales.
         """
-        image = checked_image(image)
-        found = self._resized_label_map(image)[None, :, :, None]
-        size = image.shape[:2]
-        return tf.raw_ops.ResizeNearestNeighbor(images=found, size=size, align_corners=True)[
-            0, :, :, 0
-        ]
+        return self._predict(checked_image(image)[None])["label_map"][0]
+
+    def predict(
+        self, images: np.ndarray | tf.Tensor, *, probabilities: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Predictions of a batch, which the network sees at once; see `whole_image.Predictor`.
+
+        Probabilities are resized back by nearest neighbor too, so that they fit the label map.
+
+        Args:
+          images: [N, H, W, 3] RGB 0..255, any numeric type.
+          probabilities: whether to return them too.
+
+        Returns:
+          "label_map", int32 [N, H, W], and "probabilities", float32 [N, H, W, K].
+
+        Raises:
+          ValueError: as `label_map` does.
+        """
+        return self._predict(checked_images(images), probabilities)
 
     def resized_label_map(self, image: np.ndarray | tf.Tensor) -> tf.Tensor:
-        """The same at the size that the image is resized to.
+        """The label map at the size that the image is resized to.
 
         Returns:
           int32 [h, w], of `ResizedImage.resized_size`.
         """
-        return self._resized_label_map(checked_image(image))
+        return self._resized(checked_image(image)[None])["label_map"][0]
 
-    def _resized_label_map(self, image: tf.Tensor) -> tf.Tensor:
-        size = self._options.resized_size(image.shape[:2])
+    def _predict(self, images: tf.Tensor, probabilities: bool = False) -> dict[str, tf.Tensor]:
+        size = images.shape[1:3]
+        found = self._resized(images, probabilities)
+        found["label_map"] = found["label_map"][..., None]
+        found = {
+            name: tf.raw_ops.ResizeNearestNeighbor(images=values, size=size, align_corners=True)
+            for name, values in found.items()
+        }
+        return {**found, "label_map": found["label_map"][..., 0]}
+
+    def _resized(self, images: tf.Tensor, probabilities: bool = False) -> dict[str, tf.Tensor]:
+        """The predictions at the size that the images are resized to."""
+        size = self._options.resized_size(images.shape[1:3])
         check_network_size([*map(int, size)], "predict.min_side or predict.max_side")
-        image = tf.raw_ops.ResizeBilinear(images=image[None], size=size, align_corners=True)
-        return self._of_resized.label_map_of_checked(image[0])
+        images = tf.raw_ops.ResizeBilinear(images=images, size=size, align_corners=True)
+        return self._of_resized.predict_checked(images, probabilities)
 
 
 @dataclasses.dataclass(frozen=True)
 class _AtResizedSize:
-    """The predictor that `evaluate` calls."""
+    """The predictor that `evaluate` calls; it has no more than what that needs."""
 
     predictor: ResizedPredictor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -14,6 +15,8 @@ from deeplab_tf.evaluation.predict import (
     check_classes_of_pixels,
     check_network_size,
     checked_image,
+    checked_images,
+    one_by_one,
 )
 from deeplab_tf.inference import copy_weights, inference_model
 from deeplab_tf.recipe.lazy import keras, tf
@@ -50,8 +53,30 @@ class WholeImage(ScaledPredict):
         return Predictor(model, self)
 
     def export_model(self, model: keras.Model) -> keras.Model:
-        """The model itself: an export has one scale and no padding."""
-        return model
+        """A network that gives the same label maps by one call; the model itself at one scale.
+
+        The softmax of its logits is the mean of the probabilities over scales and flips.
+
+        Raises:
+          ValueError: `pad_size` or `tile` is given, which a network alone does not have.
+        """
+        from deeplab_tf.layers import SegmentationModel
+        from deeplab_tf.layers.scales import MeanOverScales
+
+        for name in ("pad_size", "tile"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"--predict.{name} is not for exports, which take images at their own size;"
+                    f" got {getattr(self, name)}. Leave it out."
+                )
+        if self.scales == (1.0,) and not self.flip:
+            return model
+        network = inference_model(_without_last_resize(model))
+        image = keras.Input((None, None, model.input_shape[-1]))
+        logits = MeanOverScales(network, self.scales, self.flip)(image)
+        combined = SegmentationModel(image, logits, name=f"{model.name}_over_scales")
+        combined.dataset_spec = getattr(model, "dataset_spec", None)
+        return combined
 
 
 class Predictor:
@@ -85,20 +110,20 @@ class Predictor:
         # XLA for the same reason.
         @tf.function(
             input_signature=[
-                tf.TensorSpec([1, None, None, 3], tf.float32),
+                tf.TensorSpec([None, None, None, 3], tf.float32),
                 tf.TensorSpec([2], tf.int32),
                 tf.TensorSpec([2], tf.int32),
                 tf.TensorSpec([], tf.bool),
             ],
             autograph=False,
         )
-        def logits_of(image, network_size, least_logits_size, flip):
-            size = tf.shape(image)[1:3]
-            image = _mirror_if(flip, _resize(image, network_size))
-            logits = tf.cast(network(image, training=False), tf.float32)
+        def logits_of(images, network_size, least_logits_size, flip):
+            size = tf.shape(images)[1:3]
+            images = _mirror_if(flip, _resize(images, network_size))
+            logits = tf.cast(network(images, training=False), tf.float32)
             logits_size = tf.maximum(tf.shape(logits)[1:3], least_logits_size)
             logits = _mirror_if(flip, _resize(logits, logits_size))
-            return _resize(logits, size)[0]
+            return _resize(logits, size)
 
         self._network = network
         self._zero_color = _zero_color(network)
@@ -131,10 +156,7 @@ class Predictor:
           ValueError: the image is not [H, W, 3] with at least one pixel, has floats in 0..1, is
             larger than `pad_size`, or has a side above 65535 at one of the scales.
         """
-        image = checked_image(image)
-        if self._sees_tiles(image):
-            return tf.concat([_mean_probabilities(passes) for passes in self._strips(image)], 0)
-        return _mean_probabilities(self._passes(image))
+        return self.predict_checked(checked_image(image)[None], True)["probabilities"][0]
 
     def label_map(self, image: np.ndarray | tf.Tensor) -> tf.Tensor:
         """The most probable class of each pixel; arguments and errors as in `probabilities`.
@@ -142,45 +164,74 @@ class Predictor:
         Returns:
           int32 [H, W].
         """
-        return self.label_map_of_checked(checked_image(image))
+        return self.predict_checked(checked_image(image)[None])["label_map"][0]
 
-    def label_map_of_checked(self, image: tf.Tensor) -> tf.Tensor:
-        """`label_map` of what `checked_image` returned, which may have been resized since."""
-        if self._sees_tiles(image):
-            return tf.concat([self._classes(passes) for passes in self._strips(image)], 0)
-        return self._classes(self._passes(image))
+    def predict(
+        self, images: np.ndarray | tf.Tensor, *, probabilities: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Predictions of a batch, which the network sees at once unless it runs in tiles.
 
-    def _classes(self, passes: Iterable[tf.Tensor]) -> tf.Tensor:
-        """int32 [H, W] from the logits of each pass."""
+        They are those of each image alone, except for rounding: where two classes are as good as
+        equally probable, the batch size can decide.
+
+        Args:
+          images: [N, H, W, 3] RGB 0..255, any numeric type.
+          probabilities: whether to return them too.
+
+        Returns:
+          "label_map", int32 [N, H, W], and "probabilities", float32 [N, H, W, K].
+
+        Raises:
+          ValueError: as `probabilities` does.
+        """
+        return self.predict_checked(checked_images(images), probabilities)
+
+    def predict_checked(
+        self, images: tf.Tensor, probabilities: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """`predict` of what `checked_images` returned, which may have been resized since."""
+        if self._sees_tiles(images):
+            return one_by_one(functools.partial(self._in_strips, probabilities), images)
+        return self._outputs(self._passes(images), probabilities)
+
+    def _outputs(self, passes: Iterable[tf.Tensor], probabilities: bool) -> dict[str, tf.Tensor]:
+        """What `predict` returns, from the logits of each pass."""
         if len(self._options.scales) == 1 and not self._options.flip:
             # Softmax rounds nearly equal logits to equal probabilities. One pass can do without
             # and equals model.predict(image[None]).argmax(-1).
             (scores,) = passes
+            softmax = tf.nn.softmax
         else:
-            scores = _mean_probabilities(passes)
-        return tf.argmax(scores, axis=-1, output_type=tf.int32)
+            scores, softmax = _mean_probabilities(passes), tf.identity
+        outputs = {"label_map": tf.argmax(scores, axis=-1, output_type=tf.int32)}
+        return outputs | ({"probabilities": softmax(scores)} if probabilities else {})
 
-    def _sees_tiles(self, image: tf.Tensor) -> bool:
-        """Whether an image at one of the scales is larger than a tile."""
+    def _in_strips(self, probabilities: bool, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The same of one image, [H, W, ...], by way of tiles."""
+        strips = [self._outputs(passes, probabilities) for passes in self._strips(image)]
+        return {name: tf.concat([strip[name] for strip in strips], 0) for name in strips[0]}
+
+    def _sees_tiles(self, images: tf.Tensor) -> bool:
+        """Whether images at one of the scales are larger than a tile."""
         from deeplab_tf.layers.resize import scaled_side
 
         options = self._options
-        side = max(options.pad_size or image.shape[:2])
+        side = max(options.pad_size or images.shape[1:3])
         return options.tile is not None and scaled_side(side, max(options.scales)) > options.tile
 
-    def _passes(self, image: tf.Tensor) -> Iterator[tf.Tensor]:
-        """Logits [H, W, K] of each scale and flip."""
-        height, width = image.shape[:2]
-        for inputs in self._inputs(image):
-            yield self._logits_of(*inputs)[:height, :width]
+    def _passes(self, images: tf.Tensor) -> Iterator[tf.Tensor]:
+        """Logits [N, H, W, K] of each scale and flip."""
+        height, width = images.shape[1:3]
+        for inputs in self._inputs(images):
+            yield self._logits_of(*inputs)[:, :height, :width]
 
     def _strips(self, image: tf.Tensor) -> Iterator[list[tf.Tensor]]:
-        """The same of one strip of rows after the other; the network runs in tiles."""
+        """Logits of one strip of rows of an image after the other; the network runs in tiles."""
         from deeplab_tf.evaluation.tiles import resized_part
 
         height, width = image.shape[:2]
         padded_size, passes = self._options.pad_size or (height, width), []
-        for seen, size, least_logits_size, flip in self._inputs(image):
+        for seen, size, least_logits_size, flip in self._inputs(image[None]):
             if size != [*seen.shape[1:3]]:  # a copy takes memory
                 seen = _resize(seen, size)
             logits = self._tiled.logits(_mirror_if(flip, seen))
@@ -193,21 +244,21 @@ class Predictor:
             part = slice(start, min(start + rows, height)), slice(0, width)
             yield [resized_part(logits, padded_size, *part)[0] for logits in passes]
 
-    def _inputs(self, image: tf.Tensor) -> Iterator[tuple[tf.Tensor, Any, Any, bool]]:
+    def _inputs(self, images: tf.Tensor) -> Iterator[tuple[tf.Tensor, Any, Any, bool]]:
         """Arguments of `logits_of` for each scale and flip."""
         from deeplab_tf.layers.resize import scaled_side
 
-        options, in_tiles = self._options, self._sees_tiles(image)
+        options, in_tiles = self._options, self._sees_tiles(images)
         if options.pad_size is not None:
-            image = _padded(image, options.pad_size, self._zero_color)
+            images = _padded(images, options.pad_size, self._zero_color)
         least_logits_size = (1, 1)
         if min(options.scales) < 1:  # only where it is needed: it takes a hundredth of a second
-            least_logits_size = self._network.compute_output_shape((1, *image.shape))[1:3]
+            least_logits_size = self._network.compute_output_shape((1, *images.shape[1:]))[1:3]
         for scale in options.scales:
-            size = [scaled_side(side, scale) for side in image.shape[:2]]
+            size = [scaled_side(side, scale) for side in images.shape[1:3]]
             check_network_size(size, "predict.scales", self._needed_bytes, in_tiles=in_tiles)
             for flip in (False, True) if options.flip else (False,):
-                yield image[None], size, least_logits_size, flip
+                yield images, size, least_logits_size, flip
 
     def _needed_bytes(self, height: int, width: int) -> int:
         from deeplab_tf.layers.memory import forward_bytes
@@ -262,9 +313,9 @@ def _zero_color(network: keras.Model) -> np.ndarray:
     return np.broadcast_to(color, 3).astype(np.float32)
 
 
-def _padded(image: tf.Tensor, size: tuple[int, int], color: np.ndarray) -> tf.Tensor:
-    """The image with a color below and to the right; image pooling and the border see it (code)."""
-    (height, width), (new_height, new_width) = image.shape[:2], size
+def _padded(images: tf.Tensor, size: tuple[int, int], color: np.ndarray) -> tf.Tensor:
+    """Images with a color below and to the right; image pooling and the border see it (code)."""
+    (height, width), (new_height, new_width) = images.shape[1:3], size
     if height > new_height or width > new_width:
         raise ValueError(
             f"images must be at most pad_size, {size[0]}x{size[1]} pixels; got"
@@ -272,9 +323,9 @@ def _padded(image: tf.Tensor, size: tuple[int, int], color: np.ndarray) -> tf.Te
             " multiple of the output stride plus 1, or to none."
         )
     # Around normalized pixels the code has zeros.
-    right = tf.broadcast_to(color, [height, new_width - width, 3])
-    below = tf.broadcast_to(color, [new_height - height, new_width, 3])
-    return tf.concat([tf.concat([image, right], 1), below], 0)
+    right = tf.broadcast_to(color, [len(images), height, new_width - width, 3])
+    below = tf.broadcast_to(color, [len(images), new_height - height, new_width, 3])
+    return tf.concat([tf.concat([images, right], 2), below], 1)
 
 
 def _resize(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -109,7 +109,7 @@ def test_an_export_predicts_what_the_workdir_predicts_and_a_bad_image_is_named(p
     assert "Traceback" not in from_workdir.stderr
     from_export = run(
         "predict",
-        f"--saved_model={tmp_path}/model",
+        f"--model={tmp_path}/model",
         f"--images={place}/images/*.png",
         f"--output={tmp_path}/second",
     )
@@ -117,7 +117,12 @@ def test_an_export_predicts_what_the_workdir_predicts_and_a_bad_image_is_named(p
 
     names = sorted(os.listdir(tmp_path / "first"))
     assert names == sorted(
-        ["legend.png", *(f"{n}{end}.png" for n in "abc" for end in ("", "_overlay"))]
+        [
+            "index.html",
+            "legend.png",
+            "predictions.jsonl",
+            *(f"{n}{end}.png" for n in "abc" for end in ("", "_overlay")),
+        ]
     )
     for name in "abc":
         with (
@@ -139,7 +144,9 @@ def test_each_image_that_fails_is_named_in_one_line_and_the_others_are_predicted
     os.mkfifo(photos / "pipe.jpg")
     (photos / "line\nbreak.jpg").write_text("")
     (output / "b.png").mkdir(parents=True)  # where the prediction of b belongs
-    done = run("predict", f"--workdir={place}/run", f"--images={photos}", f"--output={output}")
+    (output / "predictions.jsonl").write_text("damaged\n")
+    flags = (f"--images={photos}", f"--output={output}", "--overwrite")
+    done = run("predict", f"--workdir={place}/run", *flags)
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     for line, (path, reason) in zip(
@@ -191,8 +198,8 @@ def test_scores_go_where_output_says(place, tmp_path):
         ("evaluate", ["--eval.scales=1"], "Unknown command line flag 'eval.scales'"),
         ("evaluate", ["--predict.output_stride=3"], "expected 8|16|32; got '3'"),
         ("export", ["--workdir=x"], "--output"),
-        ("predict", ["--output=x", "--images=y"], "one of --workdir and --saved_model"),
-        ("predict", ["--workdir=x", "--output=x", "--images=nowhere/*.jpg"], "no images at"),
+        ("predict", ["--output=x", "--images=y"], "one of --model and --workdir"),
+        ("predict", ["--workdir=docs", "--output=x", "--images=nowhere/*.jpg"], "no images at"),
         ("trimap", ["--workdirs=x"], "--output must be given"),
         (
             "trimap",
@@ -258,14 +265,6 @@ def test_what_does_not_fit_is_refused_in_one_line(place, tmp_path):
         done = run(script, f"--workdir={place}/run", *flags)
         assert done.returncode == 1
         assert message in done.stderr and "Traceback" not in done.stderr
-
-
-@pytest.mark.slow  # a process that imports TensorFlow
-def test_predict_flags_do_not_apply_to_a_saved_model(place, tmp_path):
-    flags = [f"--images={place}/images", f"--output={tmp_path}/out", "--predict.flip=true"]
-    done = run("predict", f"--saved_model={tmp_path}", *flags)
-    assert done.returncode == 1
-    assert "use --workdir for --predict flags" in done.stderr
 
 
 @pytest.mark.slow  # two processes that import TensorFlow

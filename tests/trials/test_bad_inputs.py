@@ -40,6 +40,7 @@ def set_to(*path: str, value: object) -> Callable[[dict], None]:
 
 TRAIN = "--workdir={new} --data_dir={data} {recipe}"
 RESUME = "--workdir={run} --data_dir={data} {recipe}"
+COMPARE = "--workdirs={run},{run} --data_dir={data} --names=a,b --output={new}"
 EVALUATE = "--workdir={run} --data_dir={data}"
 
 # Flags after those of a training that would run -> what the error says.
@@ -158,6 +159,13 @@ _FLAGS = {
     "evaluate": [
         ("", "--workdir must be given and not empty"),
         ("--workdir=", "--workdir must be given and not empty"),
+        (f"{EVALUATE} --output={{run}}/a.html", "--output must name a JSON file; "),
+        (f"{EVALUATE} --output={{run}}/a.csv", "--output must name a JSON file; "),
+        (f"{EVALUATE} --report_images=-1", "--report_images=-1: -1 is not an integer in the range"),
+        (f"{EVALUATE} --report_images=101", "--report_images=101: 101 is not an integer in the ra"),
+        (f"{EVALUATE} --report_images=1.5", "--report_images=1.5: invalid literal"),
+        (f"{EVALUATE} --eval.boundary_iou=2", "--eval.boundary_iou=2: expected true|false"),
+        (f"{EVALUATE} --eval.trimap_widths=0", "--eval.trimap_widths must be at least 1; got (0,)"),
         (f"{EVALUATE} --checkpoint=first", "--checkpoint=first: must be best, last, ema or a step"),
         (f"{EVALUATE} --checkpoint={'9' * 30}", "must be best, last, ema or a step"),
         (f"{EVALUATE} --output=", "--output must be given and not empty"),
@@ -175,12 +183,30 @@ _FLAGS = {
         (f"{EVALUATE} --dataset=folder", "needs --dataset.images_dir and --dataset.labels_dir"),
         (f"{EVALUATE} --train.steps=1", "Unknown command line flag 'train.steps'"),
     ],
+    "compare": [
+        ("", "--workdirs, --output must be given and not empty"),
+        ("--workdirs={run} --output={new}", "--workdirs must name two; got "),
+        ("--workdirs={run},{run},{run} --output={new}", "--workdirs must name two; got "),
+        ("--workdirs={run},{run} --output={new}", "--names must be 2 different ones, one for each"),
+        (f"{COMPARE} --names=a,a", "--names must be 2 different ones, one for each"),
+        (f"{COMPARE} --names=a,", "--names must be 2 different ones, one for each"),
+        ("--workdirs={run},{new} --names=a,b --output={new}2", "no recipe.json in "),
+        ("--workdirs={run},{run}/best --names=a,b --output={new}", "no recipe.json in "),
+        ("--workdirs={run},{run} --names=a,b --output={run}/recipe.json", "Name another directory"),
+        (f"{COMPARE} --report_images=-1", "--report_images=-1: -1 is not an integer in the range"),
+        (f"{COMPARE} --report_images=all", "--report_images=all: invalid literal"),
+        (f"{COMPARE} --eval.split=vall", "no 'vall' split of shapes; known: train, val."),
+        (f"{COMPARE} --eval.trimap_widths=2,1", "--eval.trimap_widths must be different and asc"),
+        (f"{COMPARE} --eval.boundary_iou=maybe", "--eval.boundary_iou=maybe: expected true|false"),
+        (f"{COMPARE} --predict=classify", "--predict=classify of a gives one to each image"),
+        (f"{COMPARE} photos", "unexpected argument 'photos'"),
+    ],
     "predict": [
         ("--workdir={run}", "--images, --output must be given and not empty"),
-        ("--images={run} --output={new}", "give one of --workdir and --saved_model"),
+        ("--images={run} --output={new}", "give one of --model and --workdir"),
         (
-            "--workdir={run} --saved_model={run} --images={run} --output={new}",
-            "give one of --workdir and --saved_model",
+            "--workdir={run} --model={run} --images={run} --output={new}",
+            "give one of --model and --workdir",
         ),
         (
             "--workdir={run} --images={run}/val.png --output={new} --predict.scales=-1",
@@ -301,7 +327,7 @@ FILES = [
     Case(
         "files",
         "predict",
-        "--saved_model={run} --images={run}/best --output={new}",
+        "--model={run} --images={run}/best --output={new}",
         "no images at ",
     ),
     Case("files", "export", "--workdir={new} --output={new}2", "there is no directory "),

@@ -113,7 +113,8 @@ def test_a_bad_image_is_named_and_the_others_are_predicted(scripts, run_copy, ki
     assert len(errors) == 2
     assert errors[0].startswith("error: cannot read ") and says in errors[0]
     assert "1 of 2 images failed" in errors[1]
-    assert sorted(os.listdir(new)) == ["a.png", "a_overlay.png", "legend.png"]
+    of_all = ["index.html", "legend.png", "predictions.jsonl"]
+    assert sorted(os.listdir(new)) == sorted(["a.png", "a_overlay.png", *of_all])
 
 
 ANIMATED = {"save_all": True, "append_images": [Image.fromarray(255 - RGB)]}
@@ -159,7 +160,11 @@ OUTPUTS = [
     for flags, says, damage in [
         (f"{PREDICT} --output={{run}}", "--output must not be the directory of ", None),
         (f"{PREDICT} --output={{run}}/val.png", "--output must be a directory; ", None),
-        (f"{PREDICT} --output={{run}}/recipe.json/x", "Not a directory", None),
+        (
+            f"{PREDICT} --output={{run}}/recipe.json/x",
+            "recipe.json/x/predictions.jsonl cannot be",
+            None,
+        ),
         (f"{PREDICT} --output=", "--output must be given and not empty", None),
         (f"{PREDICT} --output=/proc/x", "/proc/x", None),
         (f"{PREDICT} --output={'x' * 300}", "File name too long", None),

@@ -89,8 +89,8 @@ _GRAPH = "model/saved_model.pb"
 _INDEX = "model/variables/variables.index"
 _VALUES = "model/variables/variables.data-00000-of-00001"
 _SAVED_MODELS = [
-    (without("model"), "no saved_model.pb in"),
-    (without(_GRAPH), "no saved_model.pb in"),
+    (without("model"), "there is no file or directory "),
+    (without(_GRAPH), "model is not a model; --model must be a workdir of train.py or"),
     (without(_DATASET), "no assets.extra/dataset.json in"),
     (
         without("model/variables"),
@@ -133,11 +133,11 @@ _SAVED_MODELS = [
     ),
     (
         also(without(_GRAPH), lambda run: (run / _GRAPH).mkdir()),
-        "saved_model.pb must be a regular file",
+        "model is not a model; --model must be",
     ),
     (
         also(without(_GRAPH), without(_SUMS), lambda run: os.mkfifo(run / _GRAPH)),
-        "saved_model.pb must be a regular file",
+        "model is not a model; --model must be",
     ),
     (also(content(_INDEX, b"junk" * 99), without(_SUMS)), "its end is not that of a table"),
     (
@@ -194,7 +194,7 @@ _FOREIGN = [
     ),
     (foreign(fewer), "probabilities float32 (None, None, None, 2)"),
 ]
-PREDICT = "--saved_model={run}/model --images={run}/val.png --output={new}"
+PREDICT = "--model={run}/model --images={run}/val.png --output={new}"
 SAVED_MODELS = [
     *(
         Case("saved_model", "predict", PREDICT, says, exported(made))
@@ -202,16 +202,18 @@ SAVED_MODELS = [
     ),
     *(Case("saved_model", "predict", PREDICT, says, made) for made, says in _FOREIGN),
     *(
-        Case(
-            "saved_model", "predict", PREDICT.replace("{run}/model", path), "no saved_model.pb in "
+        Case("saved_model", "predict", PREDICT.replace("{run}/model", path), says)
+        for path, says in (
+            ("{run}/best", "best is not a model; --model must be"),
+            ("{run}/val.png", "val.png is not a model; --model must be"),
+            ("gs://bucket/model", "there is no file or directory gs://bucket/model"),
         )
-        for path in ("{run}", "{run}/val.png", "gs://bucket/model")
     ),
     Case(
         "saved_model",
         "predict",
         f"{PREDICT} --predict.flip=true",
-        "a SavedModel predicts whole images at one scale",
+        "name a workdir to use --predict flags",
         exported(),
     ),
 ]

@@ -145,7 +145,7 @@ class Loss(Protocol):
 
 
 class Predictor(Protocol):
-    """Makes label maps of single images of any size.
+    """Makes label maps of images of any size.
 
     Attributes:
       num_classes: outputs of the network.
@@ -155,6 +155,20 @@ class Predictor(Protocol):
 
     def label_map(self, image: np.ndarray | tf.Tensor) -> tf.Tensor:
         """[H, W, 3] RGB 0..255 -> int32 [H, W]."""
+        ...
+
+    def predict(
+        self, images: np.ndarray | tf.Tensor, *, probabilities: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Predictions of images of one size.
+
+        Args:
+          images: [N, H, W, 3] RGB 0..255.
+          probabilities: whether to return them too.
+
+        Returns:
+          "label_map", int32 [N, H, W], and "probabilities", float32 [N, H, W, K].
+        """
         ...
 
     def update(self) -> None:

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.data.photos import find_photos, output_stems, printable, read_photo
+from deeplab_tf.data.photos import (
+    find_photos,
+    is_video,
+    named_photos,
+    output_stems,
+    printable,
+    read_photo,
+)
 from deeplab_tf.data.picture_files import check_file, read_file
 
 
@@ -168,7 +175,7 @@ def test_a_folder_of_100000_photos_takes_few_looks_at_the_disk(tmp_path, monkeyp
     calls = []
     real = os.path.realpath
     monkeypatch.setattr(os.path, "realpath", lambda path: calls.append(path) or real(path))
-    assert len(output_stems(find_photos([str(tmp_path)]), str(tmp_path / "out"))) == 100_000
+    assert len(output_stems(named_photos([str(tmp_path)]), str(tmp_path / "out"))) == 100_000
     assert len(calls) < 10  # each looks at every part of a path
 
 
@@ -182,25 +189,68 @@ def test_what_names_no_image_is_an_error(folder):
 def test_the_output_must_not_be_a_file(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(NotADirectoryError, match="--output must be a directory; .*out is a file"):
-        output_stems(["in/a.jpg"], str(tmp_path / "out"))
+        output_stems({"in/a.jpg": "a.jpg"}, str(tmp_path / "out"))
 
 
 def test_outputs_are_named_after_the_photos():
-    assert output_stems(["in/a.jpg", "in/b.c.png"], "out") == {
+    assert output_stems({"in/a.jpg": "a.jpg", "in/x/b.c.png": "x/b.c.png"}, "out") == {
         "in/a.jpg": os.path.join("out", "a"),
-        "in/b.c.png": os.path.join("out", "b.c"),
+        "in/x/b.c.png": os.path.join("out", "x", "b.c"),
     }
 
 
+def test_names_keep_the_folders_that_two_stars_stand_for(tmp_path, monkeypatch):
+    (tmp_path / "x/y").mkdir(parents=True)
+    for place in ("a", "x/a", "x/y/a"):
+        (tmp_path / f"{place}.png").write_text("")
+
+    def names(*items):
+        return list(named_photos(items).values())
+
+    everything = ["a.png", "x/a.png", "x/y/a.png"]
+    assert names(f"{tmp_path}/**") == names(f"{tmp_path}/**/*.png") == everything
+    assert names(f"{tmp_path}/**/y/**") == ["x/y/a.png"]
+    assert names(f"{tmp_path}/x/**") == ["a.png", "y/a.png"]
+    assert names(f"{tmp_path}/x", f"{tmp_path}/x/y/*", f"{tmp_path}/a.png") == ["a.png"] * 3
+    monkeypatch.chdir(tmp_path)
+    assert named_photos(["**"]) == {name: name for name in everything}
+
+
+def test_two_stars_leave_out_folders_of_predictions(tmp_path):
+    for place in ("a", "x/b", "x/out/c", "x/out/deep/d"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{place}.png").write_text("")
+    (tmp_path / "x/out/predictions.jsonl").write_text("")
+    assert list(named_photos([f"{tmp_path}/**"]).values()) == ["a.png", "x/b.png"]
+    assert list(named_photos([f"{tmp_path}/x/out"]).values()) == ["c.png"]  # a folder that is named
+
+
+def test_a_folder_is_searched_for_photos_and_a_pattern_finds_videos_too(tmp_path):
+    for name in ("a.jpg", "a.mp4", "b.MOV"):
+        (tmp_path / name).write_text("")
+    assert [is_video(name) for name in ("a.jpg", "a.mp4", "b.MOV")] == [False, True, True]
+    assert list(named_photos([str(tmp_path)]).values()) == ["a.jpg"]
+    found = named_photos([f"{tmp_path}/*"])
+    assert list(found.values()) == ["a.jpg", "a.mp4", "b.MOV"]
+    assert len(output_stems(found, "out")) == 3  # a photo and a video write different files
+
+
 @pytest.mark.parametrize(
-    ("paths", "message"),
+    ("names", "message"),
     [
-        (["x/a.jpg", "y/a.png"], "x/a.jpg and y/a.png would both be written to out/a.png"),
-        (["x/a_overlay.jpg", "x/a.png"], "would both be written to out/a_overlay.png"),
-        (["x/legend.jpg"], "the legend and x/legend.jpg would both"),
-        (["x/../out/a.jpg"], "--output must not be the directory of x/../out/a.jpg"),
+        (
+            {"x/a.jpg": "a.jpg", "y/a.png": "a.png"},
+            "x/a.jpg and y/a.png would both be written to out/a_overlay.png",
+        ),
+        (
+            {"x/a_overlay.jpg": "a_overlay.jpg", "x/a.png": "a.png"},
+            "would both be written to out/a_overlay.png",
+        ),
+        ({"x/legend.jpg": "legend.jpg"}, "the legend and x/legend.jpg would both"),
+        ({"x/../out/a.jpg": "a.jpg"}, "--output must not be the directory of x/../out/a.jpg"),
+        ({"out/y/a.jpg": "y/a.jpg"}, "--output must not be the directory of out/y/a.jpg"),
     ],
 )
-def test_no_prediction_overwrites_anything(paths, message):
+def test_no_prediction_overwrites_anything(names, message):
     with pytest.raises(ValueError, match=message):
-        output_stems(paths, "out")
+        output_stems(names, "out")

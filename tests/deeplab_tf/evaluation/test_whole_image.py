@@ -230,9 +230,16 @@ def test_invalid_options_are_refused(options, message):
         WholeImage(**options)
 
 
-def test_an_export_is_of_the_model_itself():
+def test_an_export_at_one_scale_is_of_the_model_itself():
     model = pointwise_model()
-    assert WholeImage(scales=(0.5,), pad_size=(9, 9)).export_model(model) is model
+    assert WholeImage(output_stride=8).export_model(model) is model
+
+
+@pytest.mark.parametrize("options", [{"pad_size": (9, 9)}, {"tile": 64}])
+def test_what_an_export_cannot_do_is_refused(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"--predict.{name} is not for exports"):
+        WholeImage(**options).export_model(pointwise_model())
 
 
 def test_a_model_in_training_on_two_replicas_predicts_too():

@@ -1,0 +1,174 @@
+"""What predict.py predicts with: the network of a workdir, or an export of any format."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import trained
+
+from deeplab_tf import zoo
+from deeplab_tf.evaluation.whole_image import WholeImage
+from deeplab_tf.export.opened import OpenedExport, is_export, open_export
+from deeplab_tf.recipe import flags as recipe_flags
+from deeplab_tf.recipe.as_json import to_tree
+from deeplab_tf.recipe.dataset_spec import DatasetSpec
+
+if TYPE_CHECKING:
+    import keras
+
+PARTS = {"predict": zoo.PREDICTS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Something that predicts.
+
+    Attributes:
+      spec: of the dataset whose classes it predicts.
+      made_by: what decides its predictions, a JSON object: the path for readers, a checksum, and
+        the options.
+      predict: (uint8 [N, H, W, 3], whether to give probabilities) -> "label_map", int [N, H, W],
+        and "probabilities", float32 [N, H, W, K].
+      notice: what users must know of it; empty: nothing.
+    """
+
+    spec: DatasetSpec
+    made_by: dict[str, Any]
+    predict: Callable[[np.ndarray, bool], dict[str, np.ndarray]]
+    notice: str = ""
+
+
+def is_workdir(path: str) -> bool:
+    """Whether a path is a workdir.
+
+    Raises:
+      FileNotFoundError: there is nothing.
+      ValueError: it is neither a workdir nor an export.
+    """
+    if os.path.isfile(os.path.join(path, "recipe.json")):
+        return True
+    if is_export(path):
+        return False
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"there is no file or directory {path}; --model must name one.")
+    raise ValueError(
+        f"{path} is not a model; --model must be a workdir of train.py or of convert_weights.py,"
+        " which has a recipe.json, or what export.py wrote: a SavedModel, a .keras, .tflite or"
+        " .onnx file, or the directory of one."
+    )
+
+
+def check_no_options() -> None:
+    """Checks that there are no flags of how to predict, which an export does in its own way.
+
+    Raises:
+      ValueError: there are.
+    """
+    default = WholeImage()
+    if recipe_flags.part_from_flags("predict", default, zoo.PREDICTS) != default:
+        raise ValueError(
+            "an export predicts in the way it was exported with; name a workdir to use --predict"
+            " flags."
+        )
+
+
+def of_workdir(path: str) -> Model:
+    """The network of a workdir, which predicts as the recipe and the flags say.
+
+    Raises:
+      FileNotFoundError: it has no weights.
+      ValueError: a flag does not fit, or a file is damaged.
+    """
+    recipe = trained.recipe(PARTS, path)
+    model = trained.model(recipe.predict.output_stride, path)
+    predictor = recipe.predict.predictor(model)
+
+    def run(images, probabilities):
+        outputs = predictor.predict(images, probabilities=probabilities)
+        return {name: values.numpy() for name, values in outputs.items()}
+
+    tree = to_tree(recipe)
+    made_by = _made_by(path, _weights(model, tree["model"]), tree["predict"])
+    return Model(model.dataset_spec, made_by, run)
+
+
+def of_export(path: str, *, allow_any_op: bool, probabilities: bool) -> Model:
+    """An export.
+
+    Args:
+      path: of the export.
+      allow_any_op: see `open_export`.
+      probabilities: whether they are wanted.
+
+    Raises:
+      FileNotFoundError: something of it is missing.
+      ValueError: it cannot be opened, or gives no probabilities.
+    """
+    export = open_export(path, allow_any_op=allow_any_op)
+    blank = np.zeros((1, *(export.size or (64, 64)), 3), np.uint8)
+    if probabilities and "probabilities" not in export.predict(blank):
+        raise ValueError(
+            f"{path} gives no probabilities. Leave them out of --write, or name a SavedModel or a"
+            " workdir."
+        )
+    made_by = _made_by(path, _bytes(path), {"kind": export.kind})
+    if export.size is None:
+        return Model(export.spec, made_by, lambda images, probabilities: export.predict(images))
+    height, width = export.size
+    return Model(
+        export.spec,
+        made_by,
+        lambda images, probabilities: _at_size(export, images),
+        f"the model takes images of {height}x{width} pixels: images are resized to this size, and"
+        " predictions are resized back by nearest neighbor",
+    )
+
+
+def _at_size(export: OpenedExport, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Predictions by an export for images of one size, at the size of these images."""
+    import tensorflow as tf
+
+    # As everywhere in the project; the identity where the size is that of the model.
+    resized = tf.raw_ops.ResizeBilinear(images=images, size=export.size, align_corners=True)
+    outputs = export.predict(np.rint(resized.numpy()).astype(np.uint8))
+    return {
+        name: tf.raw_ops.ResizeNearestNeighbor(
+            images=values.reshape(*values.shape[:3], -1), size=images.shape[1:3], align_corners=True
+        )
+        .numpy()
+        .reshape(*images.shape[:3], *values.shape[3:])
+        for name, values in outputs.items()
+    }
+
+
+def _made_by(path: str, parts: Iterator[bytes], options: dict[str, Any]) -> dict[str, Any]:
+    checksum = hashlib.sha256()
+    for part in parts:
+        checksum.update(part)
+    return {"model": path, "sha256": checksum.hexdigest(), "options": options}
+
+
+def _weights(model: keras.Model, options: dict[str, Any]) -> Iterator[bytes]:
+    """What decides the label maps of a network: its classes, its options and its weights."""
+    yield model.dataset_spec.to_json().encode()
+    yield json.dumps(options).encode()
+    for weight in model.weights:
+        yield np.ascontiguousarray(weight.numpy()).tobytes()
+
+
+def _bytes(path: str) -> Iterator[bytes]:
+    """The files of an export."""
+    files = [path]
+    if os.path.isdir(path):
+        files = sorted(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
+    for file in files:
+        yield os.path.relpath(file, path).encode(errors="surrogateescape")
+        with open(file, "rb") as opened:
+            while part := opened.read(2**24):
+                yield part

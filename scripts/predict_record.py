@@ -1,0 +1,265 @@
+"""The record of a directory of predictions: what made them, and of which images.
+
+predictions.jsonl has a JSON object per line: first the model and its options, then one for each
+image whose predictions are complete. A line is added once the files that it names are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import typing
+import urllib.parse
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from deeplab_tf.data import photos
+from deeplab_tf.recipe.files import remove_leftovers, write_text
+from deeplab_tf.recipe.json_files import checked, parse
+from deeplab_tf.recipe.lock import NoLocksError, locked
+from deeplab_tf.recipe.messages import shortened
+
+
+class FileState(NamedTuple):
+    """What tells that an image file is still the one that was predicted.
+
+    Attributes:
+      num_bytes: its size.
+      modified: when it was, microseconds since 1970.
+    """
+
+    num_bytes: int
+    modified: int
+
+
+def state_of(path: str) -> FileState:
+    """The state of a file as it is now.
+
+    Raises:
+      OSError: there is no such file.
+    """
+    found = os.stat(path)
+    return FileState(found.st_size, found.st_mtime_ns // 1000)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """An image whose predictions are complete.
+
+    Attributes:
+      name: of `photos.named_photos`.
+      state: of the image file.
+      height: of the image, pixels.
+      width: the same.
+      written: kinds of files that are there, keys of `photos.ENDINGS`.
+      shares: class name -> share of the pixels, 0..1, of the classes that occur.
+    """
+
+    name: str
+    state: FileState
+    height: int
+    width: int
+    written: tuple[str, ...]
+    shares: Mapping[str, float]
+
+    def files(self) -> dict[str, str]:
+        """Kind -> path of the file in the directory of the predictions."""
+        stem = os.path.splitext(self.name)[0]
+        endings = photos.VIDEO_ENDINGS if photos.is_video(self.name) else photos.ENDINGS
+        return {kind: f"{stem}{endings[kind]}" for kind in self.written}
+
+    def line(self) -> str:
+        """Its line; a name of any bytes is quoted as in an address."""
+        name = urllib.parse.quote(self.name, errors="surrogateescape")
+        return json.dumps({**vars(self), "name": name}) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Predicted:
+        """What `line` wrote.
+
+        Raises:
+          ValueError: it did not write this.
+        """
+        fields = checked(parse(line), _TYPES)
+        fields["name"] = urllib.parse.unquote(fields["name"], errors="surrogateescape")
+        return cls(**{**fields, "state": FileState(*fields["state"])})
+
+
+def check_output(stems: Mapping[str, str], directory: str, *, overwrite: bool) -> None:
+    """Checks, before a model is loaded, that predictions take the place of nothing else.
+
+    Args:
+      stems: of `photos.output_stems`.
+      directory: of the predictions.
+      overwrite: whether they may.
+
+    Raises:
+      FileExistsError: the directory has no record, and a file where a prediction belongs.
+    """
+    fresh = not os.path.isdir(directory) or not os.listdir(directory)
+    if overwrite or fresh or os.path.exists(os.path.join(directory, photos.RECORD)):
+        return
+    paths = [os.path.join(directory, name) for name in (photos.LEGEND, photos.PAGE)]
+    for path, stem in stems.items():
+        endings = photos.VIDEO_ENDINGS if photos.is_video(path) else photos.ENDINGS
+        paths += [f"{stem}{ending}" for ending in endings.values()]
+    found = [photos.printable(path) for path in paths if os.path.lexists(path)]
+    if found:
+        raise FileExistsError(
+            f"{shortened(found, most=3)} would be overwritten, and {directory} has no"
+            f" {photos.RECORD}. Choose another --output, or give --overwrite."
+        )
+
+
+_TYPES = typing.get_type_hints(Predicted) | {"state": tuple[int, int], "shares": dict[str, float]}
+
+
+class Record:
+    """The images of a directory that are done. Use `opened`.
+
+    Attributes:
+      made_by: what makes the predictions: "model", a path, "sha256" and "options".
+      done: name -> image.
+    """
+
+    def __init__(self, directory: str, made_by: Mapping[str, Any], done: dict[str, Predicted]):
+        """Keeps what was read."""
+        self.done = done
+        self.made_by, self._directory = made_by, directory
+        self._path = os.path.join(directory, photos.RECORD)
+
+    def complete(self, name: str, path: str, kinds: Collection[str]) -> Predicted | None:
+        """The entry of an image that needs not be predicted again.
+
+        Predictions of an image file that has changed since are removed.
+
+        Args:
+          name: of the image.
+          path: of its file.
+          kinds: of files that are wanted.
+        """
+        entry = self.done.get(name)
+        if entry is None or not os.path.exists(path):
+            return None
+        if state_of(path) != entry.state:
+            self._remove(entry)
+            return None
+        return entry if set(kinds) <= set(entry.written) else None
+
+    def add(self, entry: Predicted) -> None:
+        """Notes an image whose files are complete."""
+        before = self.done.get(entry.name)
+        if before is not None:  # of the same image file
+            entry = dataclasses.replace(entry, written=tuple({*before.written, *entry.written}))
+        entry = dataclasses.replace(entry, written=tuple(sorted(entry.written)))
+        self.done[entry.name] = entry
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(entry.line())
+
+    def finish(self) -> None:
+        """Writes all lines again, sorted: a run that was stopped in between leaves the same."""
+        lines = [self.done[name].line() for name in sorted(self.done)]
+        write_text(self._path, "".join([json.dumps(self.made_by) + "\n", *lines]))
+
+    def remove_all(self) -> None:
+        """Removes all predictions."""
+        for entry in [*self.done.values()]:
+            self._remove(entry)
+
+    def _remove(self, entry: Predicted) -> None:
+        for path in entry.files().values():
+            os.remove(os.path.join(self._directory, path))
+        del self.done[entry.name]
+
+
+@contextlib.contextmanager
+def opened(directory: str, made_by: Mapping[str, Any], *, overwrite: bool) -> Iterator[Record]:
+    """The record of a directory, which no other process may use meanwhile.
+
+    Args:
+      directory: of the predictions; made if it is not there.
+      made_by: what makes the predictions, a JSON object.
+      overwrite: remove predictions that something else made.
+
+    Raises:
+      BlockingIOError: another process uses it.
+      ValueError: something else made the predictions that are there, or the record is damaged.
+      OSError: it cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = locked(os.path.join(directory, "lock"), f"the directory {directory}")
+            stack.enter_context(lock)
+        except NoLocksError as error:
+            print(f"warning: {error} Until then, let no second run use it.", file=sys.stderr)
+        record = _read(directory, made_by, overwrite=overwrite)
+        for folder, _, _ in os.walk(directory):
+            remove_leftovers(folder)
+        yield record
+
+
+def _read(directory: str, made_by: Mapping[str, Any], *, overwrite: bool) -> Record:
+    """What is in the directory, with a file to which lines can be added."""
+    path = os.path.join(directory, photos.RECORD)
+    try:
+        before, done, whole = _parsed(path) if os.path.exists(path) else (made_by, {}, False)
+    except ValueError as error:
+        if not overwrite:
+            raise ValueError(
+                f"{path}: {error} Choose another --output, or give --overwrite to predict all"
+                " again."
+            ) from None
+        before, done, whole = made_by, {}, False
+    # What a user has deleted is predicted again.
+    there = {
+        name: entry
+        for name, entry in done.items()
+        if all(os.path.isfile(os.path.join(directory, file)) for file in entry.files().values())
+    }
+    record = Record(directory, made_by, there)
+    changes = _changes(before, made_by)
+    if overwrite:
+        record.remove_all()
+    elif changes:
+        raise ValueError(
+            f"the predictions in {directory} were made in another way: {'; '.join(changes)}. Choose"
+            " another --output, or give --overwrite to remove them and predict all again."
+        )
+    if not whole or before != made_by or len(record.done) < len(done):
+        record.finish()
+    return record
+
+
+def _parsed(path: str) -> tuple[dict[str, Any], dict[str, Predicted], bool]:
+    """What made the predictions, the images, and whether the last line is whole."""
+    with open(path, encoding="utf-8") as file:
+        *lines, cut_off = file.read().split("\n")  # by a kill, or empty
+    if not lines:
+        raise ValueError("it must have a line with the model.")
+    done = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            if number == 1:
+                made_by = parse(line)
+            else:
+                entry = Predicted.from_line(line)
+                done[entry.name] = entry
+        except ValueError as error:
+            raise ValueError(f"line {number} is damaged ({error.args[0].rstrip('.')}).") from None
+    return made_by, done, not cut_off
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs in the values that decide, as text."""
+    if before.get("sha256") != now["sha256"]:
+        return [f"by the model of {before.get('model')}, which has other weights or classes"]
+    was, options = before.get("options"), now["options"]
+    was = was if isinstance(was, dict) else {}
+    return [
+        f"{key} was {json.dumps(was.get(key))} and is {json.dumps(options.get(key))}"
+        for key in {**was, **options}
+        if was.get(key) != options.get(key)
+    ]

@@ -1,0 +1,161 @@
+"""Overlays of a video, frame by frame; PyAV reads and writes it."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from predict_batches import Photo, ahead
+from predict_files import shares
+from predict_model import Model
+from predict_record import Predicted, state_of
+
+from deeplab_tf.data.photos import VIDEO_ENDINGS, printable
+from deeplab_tf.pictures import visualization
+from deeplab_tf.recipe.files import sync
+
+
+def check_package() -> Any:
+    """PyAV.
+
+    Raises:
+      ValueError: it is not installed.
+    """
+    try:
+        return importlib.import_module("av")
+    except ImportError as error:
+        raise ValueError("videos need the package av. Run pip install -e '.[video]'.") from error
+
+
+def write_overlays(video: Photo, model: Model, batch_size: int) -> Predicted:
+    """Writes a video of overlays with the frames' times and size, whole or not at all.
+
+    Sound is left out.
+
+    Args:
+      video: the file, not read.
+      model: predicts the frames.
+      batch_size: most frames that are predicted at once.
+
+    Returns:
+      The entry of the record, whose shares are those of all frames' pixels.
+
+    Raises:
+      ValueError: the file cannot be read as a video.
+      OSError: the overlays cannot be written.
+    """
+    av = check_package()
+    state, target = state_of(video.path), f"{video.stem}{VIDEO_ENDINGS['overlay']}"
+    temporary = f"{target}.{os.getpid()}.tmp"
+    os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+    try:
+        with _reading(av, video.path) as source:
+            height, width, pixels = _write(av, video.path, source, temporary, model, batch_size)
+        sync(temporary)
+        os.replace(temporary, target)
+        sync(os.path.dirname(target) or ".")
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+    return Predicted(
+        name=video.name,
+        state=state,
+        height=height,
+        width=width,
+        written=("overlay",),
+        shares=shares(pixels, model.spec),
+    )
+
+
+def _write(
+    av: Any, path: str, source: Any, target: str, model: Model, batch_size: int
+) -> tuple[int, int, np.ndarray]:
+    """Writes the overlays; height and width, and the pixels of each class, int [K]."""
+    from deeplab_tf.training.report.progress import Progress
+
+    shown = source.streams.video[0]
+    frames = _frames(av, path, source)
+    first = next(frames)  # before anything is written
+    height, width = first[1].shape[:2]
+    pixels, done = np.zeros(model.spec.num_classes, np.int64), 0
+    total = _length(shown)
+    progress = Progress(f"frames of {printable(os.path.basename(path))}", max(total, 1))
+    with av.open(target, "w", format="mp4") as output, ThreadPoolExecutor(1) as reader:
+        stream = _stream(output, shown, height, width)
+        for group in ahead(_groups(itertools.chain([first], frames), batch_size), reader):
+            images = np.stack([image for _, image in group])
+            label_maps = model.predict(images, False)["label_map"]
+            pixels += np.bincount(label_maps.ravel(), minlength=len(pixels))
+            for (time, image), label_map in zip(group, label_maps, strict=True):
+                painted = visualization.overlay(image, label_map, model.spec.palette)
+                frame = av.VideoFrame.from_ndarray(painted, format="rgb24")
+                frame.pts, frame.time_base = time, shown.time_base
+                output.mux(stream.encode(frame))
+            done += len(group)
+            if done < total:
+                progress.update(done)
+        output.mux(stream.encode(None))  # what the encoder has kept
+    progress.close()
+    return height, width, pixels
+
+
+def _reading(av: Any, path: str) -> Any:
+    """The open video."""
+    try:
+        source = av.open(path)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise ValueError(f"cannot read {printable(path)}: not a readable video") from error
+    if not source.streams.video:
+        source.close()
+        raise ValueError(f"cannot read {printable(path)}: it has no pictures")
+    return source
+
+
+def _frames(av: Any, path: str, source: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """Time, in the stream's units, and pixels uint8 [H, W, 3] of each frame, as it is shown."""
+    size, start, count = None, None, 0
+    try:
+        for frame in source.decode(video=0):
+            image = frame.to_ndarray(format="rgb24")
+            image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+            if image.shape != (size := size or image.shape):
+                raise ValueError(f"the size of its frames changes from {size} to {image.shape}")
+            start = frame.pts if start is None else start
+            yield frame.pts - start, image
+            count += 1
+    except (av.FFmpegError, ValueError, TypeError) as error:
+        what = " ".join(str(error)[:200].split())
+        raise ValueError(f"cannot read {printable(path)}: after {count} frames: {what}") from error
+    if not count:
+        raise ValueError(f"cannot read {printable(path)}: it has no frames")
+
+
+def _groups(frames: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while group := list(itertools.islice(frames, size)):
+        yield group
+
+
+def _stream(output: Any, shown: Any, height: int, width: int) -> Any:
+    """The stream of the overlays: H.264, which all browsers play."""
+    rate = shown.average_rate or shown.guessed_rate or Fraction(25)
+    stream = output.add_stream("libx264", rate=rate)
+    stream.height, stream.width = height, width
+    # yuv420p, which every player knows, has one color for 2x2 pixels.
+    stream.pix_fmt = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
+    stream.codec_context.time_base = shown.time_base
+    return stream
+
+
+def _length(stream: Any) -> int:
+    """The number of frames, from what the file says; 0: it does not."""
+    if stream.frames:
+        return stream.frames
+    if stream.duration and stream.average_rate:
+        return round(stream.duration * stream.time_base * stream.average_rate)
+    return 0

@@ -1,0 +1,396 @@
+"""Batches and record of predict.py, without a process."""
+
+import dataclasses
+import os
+import pathlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import predict_record
+import pytest
+from PIL import Image
+from predict_batches import Photo, ahead, batches, predicted, written
+from predict_files import write_page, write_prediction
+from predict_record import FileState, Predicted, check_output, opened, state_of
+
+from deeplab_tf.data.photos import named_photos, output_stems
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
+
+SPEC = DatasetSpec(
+    name="drawn",
+    class_names=("ground", "tree", "car"),
+    ignore_label=255,
+    palette=bit_palette(3),
+    splits={},
+)
+MADE_BY = {"model": "runs/a", "sha256": "1f", "options": {"kind": "whole_image", "flip": False}}
+ODD_NAMES = [b"a'b\".png", b"line\nbreak.png", b"\xff.png", "größe 100%.png".encode()]
+
+
+def drawn(folder: pathlib.Path, sizes: dict[str, tuple[int, int]]) -> list[Photo]:
+    """Images of these sizes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, (name, (height, width)) in enumerate(sizes.items()):
+        picture = np.full((height, width, 3), i % 200, np.uint8)
+        Image.fromarray(picture).save(os.path.join(str(folder), name))
+    names = named_photos([str(folder)])
+    stems = output_stems(names, str(folder) + "_out")
+    return [Photo(path, names[path], stems[path]) for path in names]
+
+
+def entry(name: str, **values) -> Predicted:
+    fields = {
+        "state": FileState(10, 20),
+        "height": 4,
+        "width": 6,
+        "written": ("index", "overlay"),
+        "shares": {"tree": 1.0},
+    }
+    return Predicted(name=name, **fields | values)
+
+
+def write_files(directory: pathlib.Path, *entries: Predicted) -> None:
+    for each in entries:
+        for file in each.files().values():
+            path = os.path.join(str(directory), file)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            pathlib.Path(path).write_text("a prediction")
+
+
+SIZES = {f"{i:02d}.png": [(4, 6), (6, 4), (5, 5)][i * i % 5 % 3] for i in range(23)}
+
+
+def names_of(found) -> list[list[str]]:
+    return [[photo.name for photo in batch] for batch in found]
+
+
+def test_a_batch_has_one_size_and_every_image_is_in_one_batch(tmp_path):
+    photos = drawn(tmp_path / "in", SIZES)
+    found = list(batches(photos, 3))
+    for batch in found:
+        assert 1 <= len(batch) <= 3
+        assert len({photo.image.shape for photo in batch}) == 1
+    assert sorted(sum(names_of(found), [])) == list(SIZES)
+    assert [photo.image for photo in photos] == [None] * 23  # nothing keeps them in memory
+    assert names_of(batches(photos, 1)) == [[name] for name in SIZES]
+
+
+def test_images_of_a_rare_size_wait_for_a_limited_number_of_others(tmp_path):
+    sizes = {f"{i:02d}.png": (4 + i, 6) for i in range(12)}  # no two alike
+    reads = []
+
+    def listed():
+        for photo in drawn(tmp_path / "in", sizes):
+            reads.append(photo.name)
+            yield photo
+
+    found = batches(listed(), 2)
+    assert names_of([next(found)]) == [["00.png"]]
+    assert len(reads) == 4 * 2 + 1
+
+
+def test_large_images_are_predicted_in_smaller_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr("predict_batches._MOST_PIXELS", 50)
+    photos = drawn(tmp_path / "in", {f"{i}.png": (4, 6) for i in range(5)})
+    assert [len(batch) for batch in batches(photos, 4)] == [2, 2, 1]
+    photos = drawn(tmp_path / "in2", {f"{i}.png": (8, 8) for i in range(2)})
+    assert [len(batch) for batch in batches(photos, 4)] == [1, 1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+def test_a_run_that_resumes_predicts_the_batches_of_a_run_without_a_break(tmp_path, batch_size):
+    photos = drawn(tmp_path / "in", SIZES)
+    in_one_go = names_of(batches(photos, batch_size))
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        done = {photo.name for photo in photos if random.random() < 0.6}
+        resumed = [
+            dataclasses.replace(
+                photo, done=entry(photo.name, height=h, width=w) if photo.name in done else None
+            )
+            for photo, (h, w) in zip(photos, SIZES.values(), strict=True)
+        ]
+        assert names_of(batches(resumed, batch_size)) == [
+            batch for batch in in_one_go if not done.issuperset(batch)
+        ]
+        outputs = predicted(batches(resumed, batch_size), lambda images: {"mean": images[:, 0, 0]})
+        found = {photo.name: int(values["mean"][0]) for photo, values in outputs}
+        assert found == {n: i for i, n in enumerate(SIZES) if n not in done}
+
+
+def test_an_image_that_cannot_be_read_is_given_with_its_error(tmp_path):
+    photos = drawn(tmp_path / "in", {f"{i}.png": (4, 6) for i in range(4)})
+    (tmp_path / "in/1.png").write_text("no picture")
+    (failed, error), batch = list(batches(photos, 3))
+    assert failed.name == "1.png" and "cannot read" in str(error)
+    assert names_of([batch]) == [["0.png", "2.png", "3.png"]]
+
+
+def test_a_batch_that_fails_is_predicted_one_by_one(tmp_path):
+    photos = drawn(tmp_path / "in", {f"{i}.png": (4, 6) for i in range(4)})
+    sizes = []
+
+    def predict(images):
+        sizes.append(len(images))
+        if len(images) > 1 or images[0, 0, 0, 0] == 2:
+            raise MemoryError("too much")
+        return {"label_map": images[..., 0]}
+
+    found = list(predicted(batches(photos, 4), predict))
+    assert sizes == [4, 1, 1, 1, 1]
+    assert [type(outputs) for _, outputs in found] == [dict, dict, MemoryError, dict]
+
+
+def test_writing_is_in_threads_and_its_results_are_in_order(tmp_path):
+    photos = drawn(tmp_path / "in", {f"{i}.png": (4, 6) for i in range(9)})
+    waiting = []
+
+    def write(photo, outputs):
+        time.sleep(0.02 * (photo.name < "3.png"))
+        if photo.name == "4.png":
+            raise OSError("disk full")
+        return photo.name
+
+    def found():
+        for photo in photos:
+            waiting.append(photo.name)
+            yield photo, ValueError("no picture") if photo.name == "7.png" else {}
+
+    with ThreadPoolExecutor(3) as executor:
+        results = {}
+        for photo, result in written(found(), write, executor, 4):
+            results[photo.name] = result
+            assert len(waiting) - len(results) <= 4
+    assert list(results) == [photo.name for photo in photos]
+    errors = {name: result for name, result in results.items() if isinstance(result, Exception)}
+    assert {name: str(error) for name, error in errors.items()} == {
+        "4.png": "disk full",
+        "7.png": "no picture",
+    }
+
+
+def test_an_error_while_reading_ahead_is_raised_where_the_item_is_used():
+    def items():
+        yield 1
+        raise KeyError("x")
+
+    with ThreadPoolExecutor(1) as executor:
+        found = ahead(items(), executor)
+        assert next(found) == 1
+        with pytest.raises(KeyError):
+            next(found)
+
+
+def test_files_of_a_prediction(tmp_path):
+    (photo,) = drawn(tmp_path / "in", {"a.png": (2, 4)})
+    photo = photo.read()
+    scores = np.random.default_rng(0).random((2, 4, 3)).astype(np.float32)
+    label_map = np.array([[0, 0, 1, 1], [0, 0, 0, 1]], np.int32)
+    outputs = {"label_map": label_map, "probabilities": scores}
+    made = write_prediction(photo, outputs, ("overlay", "index", "probabilities", "page"), SPEC)
+    assert made.shares == {"ground": 5 / 8, "tree": 3 / 8}
+    assert made.state == state_of(photo.path)
+    assert sorted(os.listdir(tmp_path / "in_out")) == [
+        "a.png",
+        "a_overlay.png",
+        "a_probabilities.npz",
+    ]
+    with Image.open(tmp_path / "in_out/a.png") as index:
+        np.testing.assert_array_equal(index, label_map)
+    with np.load(tmp_path / "in_out/a_probabilities.npz") as stored:
+        assert stored["probabilities"].dtype == np.float16
+        np.testing.assert_allclose(stored["probabilities"], scores, atol=1e-3)
+        assert stored["class_names"].tolist() == ["ground", "tree", "car"]
+    alone = write_prediction(photo, {"label_map": label_map}, ("index",), SPEC)
+    assert alone.written == ("index",)
+
+
+def test_the_page_shows_every_overlay_of_the_directory(tmp_path):
+    names = [os.fsdecode(name) for name in ODD_NAMES]
+    entries = [
+        *(entry(name) for name in names),
+        entry("x/deep.png"),
+        entry("no_overlay.png", written=("index",)),
+        entry("clip.mp4", written=("overlay",)),
+    ]
+    write_files(tmp_path, *entries)
+    with opened(str(tmp_path), MADE_BY, overwrite=False) as record:
+        for each in entries:
+            record.add(each)
+        path = write_page(str(tmp_path), record, SPEC)
+    text = pathlib.Path(path).read_text(encoding="utf-8")
+    assert "Predictions by a" in text and "x/deep_overlay.png" in text
+    assert text.count("<img") == len(names) + 1
+    assert "clip" not in text and "no_overlay" not in text
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_names_of_any_bytes_are_read_back(tmp_path, name):
+    each = entry(os.fsdecode(name), state=FileState(2**40, 1_795_342_539_374_670))
+    assert "\n" not in each.line()[:-1]
+    assert each.line().isascii()
+    assert Predicted.from_line(each.line()) == each
+
+
+def test_an_image_is_complete_only_if_its_file_and_all_that_is_wanted_are_as_they_were(tmp_path):
+    out = tmp_path / "out"
+    image = tmp_path / "a.png"
+    image.write_bytes(b"pixels")
+    made = entry("a.png", state=state_of(str(image)))
+    with opened(str(out), MADE_BY, overwrite=False) as record:
+        assert record.complete("a.png", str(image), {"index"}) is None
+        write_files(out, made)
+        record.add(made)
+        record.finish()
+
+    def complete(*kinds):
+        with opened(str(out), MADE_BY, overwrite=False) as record:
+            return record.complete("a.png", str(image), kinds)
+
+    assert complete("index", "overlay") == complete("index") == made
+    assert complete("index", "probabilities") is None
+    (out / "a.png").unlink()
+    assert complete("overlay") is None  # what was deleted is predicted again
+
+    write_files(out, made)
+    with opened(str(out), MADE_BY, overwrite=False) as record:
+        record.add(made)
+    image.write_bytes(b"others")  # as long as before
+    os.utime(image, ns=(0, 10**18))
+    assert complete("index") is None
+    assert not (out / "a.png").exists() and not (out / "a_overlay.png").exists()
+
+
+def test_kinds_that_are_written_later_are_added(tmp_path):
+    with opened(str(tmp_path), MADE_BY, overwrite=False) as record:
+        record.add(entry("a.png", written=("overlay",)))
+        record.add(entry("a.png", written=("index", "overlay")))
+        assert record.done["a.png"].written == ("index", "overlay")
+
+
+def test_a_line_that_a_kill_cut_off_is_forgotten_and_what_it_left_is_removed(tmp_path):
+    both = [entry("a.png"), entry("x/b.png")]
+    write_files(tmp_path, *both)
+    with opened(str(tmp_path), MADE_BY, overwrite=False) as record:
+        for each in both:
+            record.add(each)
+    path = tmp_path / "predictions.jsonl"
+    whole = path.read_bytes()
+    (tmp_path / "x/b_overlay.png.999999999.tmp").write_text("half")
+    for length in range(len(whole.splitlines()[0]) + 1, len(whole), 11):
+        path.write_bytes(whole[:length])
+        with opened(str(tmp_path), MADE_BY, overwrite=False) as record:
+            lines = whole[:length].count(b"\n") - 1
+            assert list(record.done.values()) == both[:lines]
+            for each in both[lines:]:
+                record.add(each)
+            record.finish()
+        assert path.read_bytes() == whole
+    path.write_bytes(whole)
+    with opened(str(tmp_path), MADE_BY, overwrite=False):
+        pass
+    assert sorted(os.listdir(tmp_path / "x")) == ["b.png", "b_overlay.png"]
+
+
+def test_the_order_of_the_lines_does_not_depend_on_when_a_run_was_stopped(tmp_path):
+    entries = [entry(f"{i}.png") for i in range(5)]
+    for order in ([0, 1, 2, 3, 4], [3, 1, 4, 0, 2]):
+        out = tmp_path / "".join(map(str, order))
+        with opened(str(out), MADE_BY, overwrite=False) as record:
+            for i in order:
+                record.add(entries[i])
+            record.finish()
+    first, second = (
+        (tmp_path / name / "predictions.jsonl").read_text() for name in os.listdir(tmp_path)
+    )
+    assert first == second and first.count("\n") == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"sha256": "2e"}, "by the model of runs/a, which has other weights or classes"),
+        ({"options": {"kind": "whole_image", "flip": True}}, "flip was false and is true"),
+        ({"options": {"kind": "sliding_window"}}, 'kind was "whole_image" and is "sliding_window"'),
+    ],
+)
+def test_another_model_is_refused_unless_its_predictions_take_their_place(tmp_path, change, says):
+    made = entry("x/a.png")
+    write_files(tmp_path, made)
+    (tmp_path / "notes.txt").write_text("mine")
+    with opened(str(tmp_path), MADE_BY, overwrite=False) as record:
+        record.add(made)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with (
+        pytest.raises(ValueError, match="made in another way") as caught,
+        opened(str(tmp_path), MADE_BY | change, overwrite=False),
+    ):
+        pass
+    assert says in str(caught.value) and "--overwrite" in str(caught.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    # The path alone does not matter.
+    with opened(str(tmp_path), MADE_BY | {"model": "moved"}, overwrite=False) as record:
+        assert list(record.done) == ["x/a.png"]
+    with opened(str(tmp_path), MADE_BY | change, overwrite=True) as record:
+        assert not record.done
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"notes.txt", "predictions.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "it must have a line with the model"),
+        ("{}\n{\n", "line 2 is damaged (not readable JSON"),
+        ('{}\n{"name": "a"}\n', "line 2 is damaged (state must be there; it is missing)"),
+        ("junk\n", "line 1 is damaged (not readable JSON"),
+    ],
+)
+def test_a_damaged_record_is_named_with_its_line(tmp_path, content, says):
+    (tmp_path / "predictions.jsonl").write_text(content)
+    with (
+        pytest.raises(ValueError, match="predictions.jsonl: ") as caught,
+        opened(str(tmp_path), MADE_BY, overwrite=False),
+    ):
+        pass
+    assert says in str(caught.value)
+    with opened(str(tmp_path), MADE_BY, overwrite=True) as record:
+        assert not record.done
+
+
+def test_two_runs_do_not_write_into_one_directory(tmp_path):
+    with (
+        opened(str(tmp_path), MADE_BY, overwrite=False),
+        pytest.raises(BlockingIOError, match="is in use by process"),
+        opened(str(tmp_path), MADE_BY, overwrite=False),
+    ):
+        pass
+    assert os.listdir(tmp_path) == ["predictions.jsonl"]
+
+
+def test_files_that_are_no_predictions_are_not_overwritten(tmp_path):
+    stems = {"in/a.jpg": str(tmp_path / "a")}
+    check_output(stems, str(tmp_path), overwrite=False)
+    check_output(stems, str(tmp_path / "new"), overwrite=False)
+    (tmp_path / "notes.txt").write_text("mine")
+    check_output(stems, str(tmp_path), overwrite=False)
+    for name in ("a.png", "index.html"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(FileExistsError, match=f"{name} would be overwritten"):
+            check_output(stems, str(tmp_path), overwrite=False)
+        check_output(stems, str(tmp_path), overwrite=True)
+        (tmp_path / name).unlink()
+    (tmp_path / "a.png").write_text("from a run that was killed")
+    (tmp_path / "predictions.jsonl").write_text("")
+    check_output(stems, str(tmp_path), overwrite=False)
+
+
+@pytest.mark.slow  # 100,000 lines
+def test_a_record_of_100000_images_is_read_in_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr(predict_record.os.path, "isfile", lambda path: True)
+    lines = "".join(entry(f"{i}.png").line() for i in range(100_000))
+    (tmp_path / "predictions.jsonl").write_text('{"sha256": "1f", "options": {}}\n' + lines)
+    made_by = {"model": "m", "sha256": "1f", "options": {}}
+    with opened(str(tmp_path), made_by, overwrite=False) as record:
+        assert len(record.done) == 100_000
