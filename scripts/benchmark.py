@@ -1,24 +1,30 @@
 """What a network costs: parameters, multiply-adds, speed and memory.
 
 --against times the network beside the same one from stock Keras layers, on ONNX Runtime or on
-Keras' PyTorch backend; --sizes times it at several image sizes.
+Keras' PyTorch backend; --sizes times it at several image sizes; --formats exports a trained network
+in every format, and shows the size, the agreement and the speed of each.
 
 python scripts/benchmark.py --model=deeplabv3plus --model.backbone=xception65 --height=513
 python scripts/benchmark.py --recipe=quickstart_shapes --height=128 --batch_size=8
 python scripts/benchmark.py --model=fastfcn --height=512 --against=stock_keras --rounds=20
 python scripts/benchmark.py --model=deeplabv3plus --sizes=257,513,1025,2049
+python scripts/benchmark.py --formats --workdir=runs/photos --images=photos --rounds=20
 """
 
 from __future__ import annotations
 
 import benchmark_against
+import benchmark_formats
 import benchmark_sizes
 import benchmark_speed
 import cli
+import trained
 from absl import flags
 
 from deeplab_tf import zoo
+from deeplab_tf.data.photos import find_photos, read_photo
 from deeplab_tf.evaluation.predict import LARGEST_SIDE
+from deeplab_tf.export.agreement import MOST_COMPARED
 from deeplab_tf.recipe import flags as recipe_flags
 from deeplab_tf.recipe.options import lookup
 from deeplab_tf.recipe.parts import ModelConfig
@@ -34,6 +40,15 @@ _SIZES = flags.DEFINE_list(
     None,
     "time the network for inference on square images of these sizes, pixels, with the peak memory"
     " of each",
+)
+_FORMATS = flags.DEFINE_bool(
+    "formats", False, "export the network of --workdir in every format, and time them in turns"
+)
+_IMAGES = flags.DEFINE_multi_string(
+    "images",
+    None,
+    "files, folders or patterns of images such as the network is for, with --formats; the first"
+    f" {MOST_COMPARED} are used",
 )
 _HEIGHT = flags.DEFINE_integer(
     "height", 513, "of the images, pixels", lower_bound=1, upper_bound=LARGEST_SIDE
@@ -66,6 +81,9 @@ cli.define_parts({"model": zoo.MODELS})
 def main(argv: list[str]) -> None:
     """Measures a network."""
     cli.no_arguments(argv)
+    if _FORMATS.value:
+        _print_formats()
+        return
     sizes = _checked_flags()
     options = {
         "num_classes": _NUM_CLASSES.value,
@@ -87,12 +105,31 @@ def main(argv: list[str]) -> None:
         _print_measurements(model, size, **options)
 
 
+def _print_formats() -> None:
+    """Measures the exports of a trained network."""
+    names = ("model", "recipe", "against", "sizes", "batch_size", "num_classes", "precision")
+    given = [f"--{name}" for name in names if flags.FLAGS[name].present]
+    if given:
+        raise ValueError(f"--formats is of a trained network; leave {', '.join(given)} out.")
+    cli.require(workdir=trained.WORKDIR.value, images=_IMAGES.value)
+    images = [read_photo(path) for path in find_photos(_IMAGES.value)[:MOST_COMPARED]]
+    cli.import_tensorflow()
+    benchmark_formats.print_formats(
+        trained.model(None),
+        images,
+        image_size=(_HEIGHT.value, _WIDTH.value or _HEIGHT.value),
+        rounds=_ROUNDS.value,
+    )
+
+
 def _checked_flags() -> list[int]:
     """Checks flags that exclude one another; returns --sizes, or nothing."""
-    names = ("model", "recipe", "against", "sizes", "height", "width")
+    names = ("model", "recipe", "against", "sizes", "height", "width", "workdir", "images")
     present = {name for name in names if flags.FLAGS[name].present}
     if len(present & {"model", "recipe"}) != 1:
         raise ValueError("give one of --model and --recipe; see --help.")
+    if present & {"workdir", "images"}:
+        raise ValueError("--workdir and --images are for --formats; leave them out.")
     if "against" in present:
         if "sizes" in present:
             raise ValueError("give --against or --sizes, not both.")

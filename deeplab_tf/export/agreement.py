@@ -67,7 +67,7 @@ def check_agreement(
     least: float = 1.0,
     print_fn: Callable[[str], None] | None = None,
     advice: str = "Please report this with the versions of TensorFlow and Keras.",
-) -> None:
+) -> str:
     """Compares the predictions of an export with the model's.
 
     A pixel agrees if the export chooses the model's class, or one that is less probable by at most
@@ -82,6 +82,9 @@ def check_agreement(
       least: share of the pixels that must agree. 1: the probabilities, too, must be the model's.
       print_fn: prints the agreement and the largest difference.
       advice: what to do about an export that is refused.
+
+    Returns:
+      The agreement and the largest difference, in words.
 
     Raises:
       RuntimeError: too few agree.
@@ -126,3 +129,4 @@ def check_agreement(
         )
     if print_fn is not None:
         print_fn(f"{what}: {found}")
+    return found

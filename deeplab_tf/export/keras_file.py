@@ -6,14 +6,21 @@ import os
 
 from deeplab_tf.export.agreement import Check, check_agreement
 from deeplab_tf.export.directory import new_directory
+from deeplab_tf.export.model_card import Origin, write_card
+from deeplab_tf.export.opened import open_export
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
-from deeplab_tf.recipe.lazy import keras, tf
+from deeplab_tf.recipe.lazy import keras
 
 _NAME = "model.keras"
 
 
 def write_keras(
-    model: keras.Model, spec: DatasetSpec, directory: str, check: Check | None = None
+    model: keras.Model,
+    spec: DatasetSpec,
+    directory: str,
+    check: Check | None = None,
+    *,
+    origin: Origin | None = None,
 ) -> None:
     """Writes model.keras, reads it back and compares it with the model.
 
@@ -29,6 +36,7 @@ def write_keras(
       spec: of the dataset whose classes the model predicts.
       directory: to write to; must be empty or absent. It appears when all is written.
       check: what the file is compared on; None: drawn images.
+      origin: where the weights come from, for the model card; None: not known.
 
     Raises:
       ValueError: the model does not have one output per class of `spec`, or is not functional.
@@ -45,15 +53,10 @@ def write_keras(
         whole.dataset_spec = spec
         path = os.path.join(temporary, _NAME)
         whole.save(path)
-        read = keras.saving.load_model(path, compile=False)
-        if read.dataset_spec != spec:
+        read = open_export(path)
+        if read.spec != spec:
             raise RuntimeError(f"{_NAME} must hold the classes of {spec.name}; it does not.")
-
-        def predict(images):
-            logits = read(tf.cast(images, tf.float32), training=False)
-            return {
-                "label_map": tf.argmax(logits, axis=-1),
-                "probabilities": tf.nn.softmax(tf.cast(logits, tf.float32)),
-            }
-
-        check_agreement(model, predict, check.batches(), what=_NAME, print_fn=check.print_fn)
+        agreement = check_agreement(
+            model, read.run, check.batches(), what=_NAME, print_fn=check.print_fn
+        )
+        write_card(temporary, "keras", spec, agreement, origin=origin)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from deeplab_tf.export.agreement import MOST_COMPARED, Check, check_agreement
 from deeplab_tf.export.directory import new_directory
+from deeplab_tf.export.model_card import Origin, write_card
+from deeplab_tf.export.opened import SPEC_NAME, open_export, without_notice
 from deeplab_tf.export.serving import native_atrous_convolutions, serving_model
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
@@ -20,6 +19,8 @@ from deeplab_tf.recipe.lazy import keras, tf
 # Precision -> share of the pixels that must get the model's class. ours
 LEAST_AGREEMENT = {"float32": 1.0, "float16": 0.999, "int8": 0.98}
 _NAME = "model.tflite"
+_LONGEST = 8192  # ours: of an image, pixels; a tensor of LiteRT has at most 2 GiB
+_MOST_BYTES = 2**31 - 1
 
 
 def write_litert(
@@ -32,6 +33,7 @@ def write_litert(
     height: int = 513,
     width: int = 513,
     allow_inexact: bool = False,
+    origin: Origin | None = None,
 ) -> None:
     """Writes model.tflite, runs it with LiteRT's interpreter and compares it with the model.
 
@@ -50,6 +52,7 @@ def write_litert(
       height: of the images, pixels.
       width: likewise.
       allow_inexact: keep a float16 or int8 file that agrees less than LEAST_AGREEMENT says.
+      origin: where the weights come from, for the model card; None: not known.
 
     Raises:
       ValueError: an option is wrong, or the model does not have one output per class of `spec`.
@@ -59,23 +62,32 @@ def write_litert(
         does not have; nothing is kept.
     """
     check_options(precision=precision, height=height, width=width, allow_inexact=allow_inexact)
+    logits = 4 * height * width * model.output_shape[-1]
+    if logits > _MOST_BYTES:
+        raise ValueError(
+            f"--height and --width must be smaller: the logits of {height}x{width} pixels have"
+            f" {logits:,} bytes, and a tensor of LiteRT has at most {_MOST_BYTES:,}."
+        )
     check = check or Check()
     with new_directory(directory, model, spec) as temporary:
         batches = check.batches_of_size(height, width)
         path = os.path.join(temporary, _NAME)
-        with native_atrous_convolutions(), _quiet():
+        with native_atrous_convolutions(), without_notice():
             _convert(serving_model(model, probabilities=False), path, batches, precision)
-            least = 0.0 if allow_inexact else LEAST_AGREEMENT[precision]
-            check_agreement(
-                model,
-                _interpreter(path),
-                batches[:MOST_COMPARED],
-                what=f"{_NAME} ({precision})",
-                least=least,
-                print_fn=check.print_fn,
-                advice=_advice(precision),
-            )
-        write_text(os.path.join(temporary, "dataset.json"), spec.to_json())
+        write_text(os.path.join(temporary, SPEC_NAME), spec.to_json())
+        agreement = check_agreement(
+            model,
+            open_export(path).run,
+            batches[:MOST_COMPARED],
+            what=f"{_NAME} ({precision})",
+            least=0.0 if allow_inexact else LEAST_AGREEMENT[precision],
+            print_fn=check.print_fn,
+            advice=_advice(precision),
+        )
+        extra = f" Precision: {precision}."
+        write_card(
+            temporary, "litert", spec, agreement, size=(height, width), extra=extra, origin=origin
+        )
 
 
 def check_options(*, precision: str, height: int, width: int, allow_inexact: bool) -> None:
@@ -89,8 +101,8 @@ def check_options(*, precision: str, height: int, width: int, allow_inexact: boo
             f"--precision must be one of {', '.join(LEAST_AGREEMENT)}; got {precision!r}."
         )
     for name, side in (("height", height), ("width", width)):
-        if side < 1:
-            raise ValueError(f"--{name} must be at least 1 pixel; got {side}.")
+        if not 1 <= side <= _LONGEST:
+            raise ValueError(f"--{name} must be 1 to {_LONGEST} pixels; got {side}.")
     if allow_inexact and LEAST_AGREEMENT[precision] == 1:
         raise ValueError(
             f"--allow_inexact is for --precision=float16 and int8; a {precision} file that does not"
@@ -125,17 +137,3 @@ def _convert(serving: Any, path: str, batches: list[np.ndarray], precision: str)
         target_spec=target,
         **options,
     )
-
-
-def _interpreter(path: str) -> Any:
-    """uint8 [1, H, W, 3] -> {"label_map": int32 [1, H, W]}."""
-    run = tf.lite.Interpreter(model_path=path).get_signature_runner("serving_default")
-    return lambda images: run(image=images)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the notice that TensorFlow's interpreter will move, which its converter uses too."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated")
-        yield

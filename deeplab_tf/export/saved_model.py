@@ -11,6 +11,8 @@ import numpy as np
 from deeplab_tf.export.agreement import Check, check_agreement
 from deeplab_tf.export.directory import new_directory
 from deeplab_tf.export.graph_check import check_saved_model
+from deeplab_tf.export.model_card import Origin, write_card
+from deeplab_tf.export.serving import native_atrous_convolutions
 from deeplab_tf.inference import inference_model
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import read_lines, write_text
@@ -22,18 +24,31 @@ from deeplab_tf.recipe.messages import shortened
 _SPEC_PATH = os.path.join("assets.extra", "dataset.json")
 _SUMS_PATH = os.path.join("assets.extra", "sha256.txt")  # as `sha256sum` writes it
 _GRAPH = "saved_model.pb"
+_DEFAULT, _BYTES = "serving_default", "serving_bytes"
+
+# own: image -> label_map, probabilities. released: cited, the demo of the released models
+# (ImageTensor -> SemanticPredictions, the argmax as int64).
+SIGNATURE_NAMES = ("own", "released")
 
 
 def write_saved_model(
-    model: keras.Model, spec: DatasetSpec, directory: str, check: Check | None = None
+    model: keras.Model,
+    spec: DatasetSpec,
+    directory: str,
+    check: Check | None = None,
+    *,
+    signature_names: str = "own",
+    origin: Origin | None = None,
 ) -> None:
     """Writes a SavedModel, reads it back and compares it with the model.
 
-    Batch normalization is folded into the convolutions; see `inference_model`.
+    Batch normalization is folded into the convolutions; see `inference_model`. Atrous convolutions
+    are one operation each.
 
-    Signature serving_default: image uint8 [N, H, W, 3] RGB, any size ->
-    {"label_map": int32 [N, H, W], "probabilities": float32 [N, H, W, K]}. The names and colors
-    of the classes are in assets.extra/dataset.json, the checksums of the files in
+    Signatures `serve` and `serving_default`: image uint8 [N, H, W, 3] RGB, any size ->
+    {"label_map": int32 [N, H, W], "probabilities": float32 [N, H, W, K]}. Signature
+    `serving_bytes`: image_bytes string [1], a JPEG or PNG file -> the same of its image. The names
+    and colors of the classes are in assets.extra/dataset.json, the checksums of the files in
     assets.extra/sha256.txt, the names alone also in labels.txt.
 
     Args:
@@ -41,28 +56,87 @@ def write_saved_model(
       spec: of the dataset whose classes the model predicts.
       directory: to write to; must be empty or absent. It appears when all is written.
       check: what the SavedModel is compared on; None: drawn images.
+      signature_names: "released": `serving_default` has the names of the models that DeepLab's
+        authors released, ImageTensor uint8 [1, H, W, 3] -> SemanticPredictions int64 [1, H, W].
+      origin: where the weights come from, for the model card; None: not known.
 
     Raises:
-      ValueError: the model does not have one output per class of `spec`.
+      ValueError: the model does not have one output per class of `spec`, or there are no such
+        names.
       FileExistsError: the directory is not empty.
       OSError: it cannot be written.
       RuntimeError: the export does not give the model's predictions; it is removed.
     """
+    if signature_names not in SIGNATURE_NAMES:
+        raise ValueError(
+            f"--signature_names must be one of {', '.join(SIGNATURE_NAMES)}; got"
+            f" {signature_names!r}."
+        )
     check = check or Check()
     try:
         with new_directory(directory, model, spec) as temporary:
-            _write(inference_model(model), temporary)
+            with native_atrous_convolutions():
+                _write(inference_model(model), temporary, signature_names)
             write_text(os.path.join(temporary, _SPEC_PATH), spec.to_json())
             _write_sums(temporary)
-            check_agreement(
-                model,
-                SavedModel(temporary).predict,
-                check.batches(),
-                what="the SavedModel",
-                print_fn=check.print_fn,
+            batches = check.batches()
+            exported = SavedModel(temporary)
+            agreement = check_agreement(
+                model, exported.predict, batches, what="the SavedModel", print_fn=check.print_fn
             )
+            exported.check_other_signatures(batches[0][:1])
+            extra = (
+                " Signature `serving_bytes` takes `image_bytes`, string [1], a JPEG or PNG file."
+            )
+            if signature_names == "released":
+                extra += (
+                    " Signature `serving_default` takes `ImageTensor`, uint8 [1, H, W, 3], and"
+                    " gives `SemanticPredictions`, int64 [1, H, W]."
+                )
+            write_card(temporary, "saved_model", spec, agreement, extra=extra, origin=origin)
     except tf.errors.OpError as error:
         raise OSError(f"could not write {directory}: {error.message}") from error
+
+
+def _write(network: keras.Model, directory: str, signature_names: str) -> None:
+    """Writes the graph, in which all signatures call one function, and the weights."""
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")],
+        autograph=False,
+    )
+    def predict(image):
+        logits = tf.cast(network(tf.cast(image, tf.float32), training=False), tf.float32)
+        return {
+            # Of the logits: softmax rounds nearly equal ones to equal probabilities.
+            "label_map": tf.argmax(logits, axis=-1, output_type=tf.int32),
+            "probabilities": tf.nn.softmax(logits),
+        }
+
+    def serve(image):
+        return predict(image)
+
+    def serve_bytes(image_bytes):
+        # The pixels as they are stored: a graph cannot read a camera's orientation.
+        image = tf.io.decode_image(image_bytes[0], channels=3, expand_animations=False)
+        image.set_shape([None, None, 3])
+        return predict(image[None])
+
+    def serve_released(ImageTensor):  # noqa: N803: the name of the input
+        return {"SemanticPredictions": tf.cast(predict(ImageTensor)["label_map"], tf.int64)}
+
+    # Not tf.saved_model.save of a tf.Module: converters do not freeze Keras' variables in one. No
+    # `track`, which would store the weights a second time.
+    archive = keras.export.ExportArchive()
+    # The first one is serving_default too, if there is no other.
+    archive.add_endpoint(
+        "serve", serve, [tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")]
+    )
+    archive.add_endpoint(_BYTES, serve_bytes, [tf.TensorSpec([1], tf.string, name="image_bytes")])
+    if signature_names == "released":
+        image = tf.TensorSpec([1, None, None, 3], tf.uint8, name="ImageTensor")
+        archive.add_endpoint(_DEFAULT, serve_released, [image])
+    archive.write_out(directory, verbose=False)
 
 
 class SavedModel:
@@ -98,7 +172,9 @@ class SavedModel:
         try:
             # Kept: the variables live no longer than the loaded object.
             self._loaded = tf.saved_model.load(directory)
-            self._serve = self._loaded.signatures["serving_default"]
+            signatures = self._loaded.signatures
+            # `serve` has these names of inputs and outputs also where serving_default has others.
+            self._serve = signatures["serve" if "serve" in signatures else _DEFAULT]
         except (MemoryError, tf.errors.ResourceExhaustedError):
             raise
         except Exception as error:  # whatever TensorFlow raises on a graph that is damaged
@@ -126,6 +202,29 @@ class SavedModel:
                 f" {label_map.min()}..{label_map.max()}."
             )
         return outputs
+
+    def check_other_signatures(self, image: np.ndarray) -> None:
+        """Checks that the signatures beside `serve` give the same label map.
+
+        Args:
+          image: uint8 [1, H, W, 3].
+
+        Raises:
+          RuntimeError: one does not.
+        """
+        expected = self.predict(image)["label_map"].numpy()
+        signatures = self._loaded.signatures
+        inputs = {_BYTES: {"image_bytes": tf.io.encode_png(image[0])[None]}}
+        is_released = "ImageTensor" in signatures[_DEFAULT].structured_input_signature[1]
+        inputs[_DEFAULT] = {"ImageTensor" if is_released else "image": tf.constant(image)}
+        for name, values in inputs.items():
+            outputs = signatures[name](**values)
+            found = outputs["SemanticPredictions" if "ImageTensor" in values else "label_map"]
+            if not np.array_equal(found.numpy(), expected):
+                raise RuntimeError(
+                    f"the signature {name} must give the label map of `serve`; it does not. Nothing"
+                    " was kept. Please report this with the versions of TensorFlow and Keras."
+                )
 
 
 def _check_kinds(directory: str) -> None:
@@ -207,21 +306,3 @@ def _files(directory: str) -> list[str]:
 def _sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(model: keras.Model, directory: str) -> None:
-    def serve(image):
-        logits = tf.cast(model(tf.cast(image, tf.float32), training=False), tf.float32)
-        return {
-            # Of the logits: softmax rounds nearly equal ones to equal probabilities.
-            "label_map": tf.argmax(logits, axis=-1, output_type=tf.int32),
-            "probabilities": tf.nn.softmax(logits),
-        }
-
-    # Not tf.saved_model.save of a tf.Module: converters do not freeze Keras' variables in one.
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serving_default", serve, [tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")]
-    )
-    archive.write_out(directory, verbose=False)

@@ -1,4 +1,4 @@
-"""The graph that LiteRT and ONNX files hold: pixels in, label map out."""
+"""What exported graphs have in common: pixels in, label map out, native atrous convolutions."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def serving_model(model: keras.Model, *, probabilities: bool) -> keras.Model:
 def native_atrous_convolutions() -> Iterator[None]:
     """Traces atrous depthwise convolutions of every rate as one operation.
 
-    TensorFlow runs those of a large rate faster by space-to-batch; other engines need not, and run
-    seven operations in place of one.
+    TensorFlow alone runs those of a large rate faster by space-to-batch. In a whole network on a
+    CPU that hardly matters (513x513, native / space-to-batch: Xception-65 at output stride 16 0.9,
+    at 8 with rates of 12, 24 and 36 1.2). Other engines run seven operations in place of one.
     """
     from deeplab_tf.layers.atrous import AtrousDepthwiseConv2D
 

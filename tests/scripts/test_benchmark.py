@@ -3,9 +3,11 @@ import pathlib
 import subprocess
 import sys
 
+import benchmark_formats
 import benchmark_speed
 import pytest
 
+from deeplab_tf.export import EXPORTERS
 from deeplab_tf.model import DeepLabV3PlusConfig
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -32,6 +34,9 @@ def run(*flags: str) -> subprocess.CompletedProcess:
         (["--model=fastfcn", "--sizes=65,x"], "--sizes must be one or more numbers"),
         (["--model=fastfcn", "--sizes="], "--sizes must be one or more numbers"),
         (["--model=fastfcn", "--sizes=65", "--height=65"], "leave --height and --width out"),
+        (["--formats", "--model=fastfcn"], "--formats is of a trained network; leave --model out"),
+        (["--formats", "--workdir=x"], "--images must be given"),
+        (["--model=fastfcn", "--images=x"], "--workdir and --images are for --formats"),
     ],
 )
 def test_a_mistake_is_one_line_before_tensorflow_is_imported(flags, message):
@@ -65,3 +70,22 @@ def test_speed_is_given_as_the_median_with_slowest_and_fastest():
         peak_memory=1,
     )
     assert measured.speed_text() == "20.1 (10 to 30)"
+
+
+def test_formats_take_turns_and_are_compared_within_a_round(monkeypatch):
+    monkeypatch.setattr(benchmark_formats, "_TURN_SECONDS", 0.0)
+    called = []
+    calls = {name: lambda name=name: called.append(name) for name in "abc"}
+    turns = benchmark_formats.in_turns(calls, rounds=2)
+    assert "".join(called[-6:]) == "abccba"
+    assert [len(turns[name].seconds) for name in "abc"] == [2, 2, 2]
+    slow = benchmark_formats.Turns(seconds=(0.002, 0.4, 0.006))
+    reference = benchmark_formats.Turns(seconds=(0.001, 0.1, 0.001))
+    assert slow.cells(reference) == ("6.0", "4.00", "3.00 to 5.00")
+
+
+def test_every_export_format_has_a_row():
+    rows = benchmark_formats.formats()
+    kinds = {kind for kind, _ in rows.values()}
+    assert kinds | {"onnx"} == set(EXPORTERS)
+    assert {"litert float32", "litert float16", "litert int8"} <= rows.keys()

@@ -14,7 +14,7 @@ PURE_OPS = frozenset(
     BatchMatMulV3 BatchToSpace BatchToSpaceND BiasAdd BiasAddGrad BroadcastArgs
     BroadcastGradientArgs BroadcastTo Cast Ceil CheckNumerics ClipByValue Concat ConcatOffset
     ConcatV2 Const Conv2D Conv2DBackpropFilter Conv2DBackpropInput CropAndResize Cumsum
-    DepthToSpace DepthwiseConv2dNative DepthwiseConv2dNativeBackpropFilter
+    DecodeImage DepthToSpace DepthwiseConv2dNative DepthwiseConv2dNativeBackpropFilter
     DepthwiseConv2dNativeBackpropInput Dequantize Div DivNoNan Einsum Elu EnsureShape Enter Equal
     Erf Exit Exp ExpandDims FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars
     FakeQuantWithMinMaxVarsPerChannel Fill Floor FloorDiv FloorMod FusedBatchNorm

@@ -16,6 +16,8 @@ from deeplab_tf.export.keras_file import write_keras
 from deeplab_tf.export.litert import write_litert
 from deeplab_tf.layers.atrous import AtrousDepthwiseConv2D
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
+from jpu_tf.model import FastFCNConfig
+from jpu_tf.sliding_window import SlidingWindow
 
 SPEC = DatasetSpec(
     name="shapes",
@@ -142,7 +144,8 @@ print(",".join(model.dataset_spec.class_names).encode())
 
 def test_a_litert_file_takes_pixels_of_its_size_and_gives_the_models_classes(small, tmp_path):
     write_litert(small, SPEC, str(tmp_path / "model"), height=33, width=49)
-    assert sorted(os.listdir(tmp_path / "model")) == ["dataset.json", "labels.txt", "model.tflite"]
+    names = ["dataset.json", "labels.txt", "model.tflite", "model_card.md"]
+    assert sorted(os.listdir(tmp_path / "model")) == names
     lite = interpreter(tmp_path / "model")
     (image,), (label_map,) = lite.get_input_details(), lite.get_output_details()
     assert (image["dtype"], list(image["shape"])) == (np.uint8, [1, 33, 49, 3])
@@ -172,7 +175,8 @@ def test_an_inexact_litert_file_is_refused_unless_it_is_wanted(tmp_path):
     ("options", "message"),
     [
         (dict(precision="int4"), "--precision must be one of float32, float16, int8; got 'int4'"),
-        (dict(height=0), "--height must be at least 1 pixel; got 0"),
+        (dict(height=0), "--height must be 1 to 8192 pixels; got 0"),
+        (dict(height=10**8), "--height must be 1 to 8192 pixels; got 100000000"),
         (dict(allow_inexact=True), "--allow_inexact is for --precision=float16 and int8"),
     ],
 )
@@ -205,8 +209,8 @@ def test_litert_files_shrink_with_precision_and_atrous_convolutions_are_one_oper
 # ONNX
 
 
-@pytest.mark.slow  # converts two networks
-@pytest.mark.parametrize("backbone", ["xception_tiny", "resnet_tiny"])
+@pytest.mark.slow  # converts three networks
+@pytest.mark.parametrize("backbone", ["xception_tiny", "resnet_tiny", "fastfcn"])
 def test_an_onnx_file_gives_the_models_classes_at_every_size_without_this_project(
     backbone, tmp_path
 ):
@@ -215,7 +219,12 @@ def test_an_onnx_file_gives_the_models_classes_at_every_size_without_this_projec
     pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
     from deeplab_tf.export.onnx_file import write_onnx
 
-    model = network(backbone)
+    if backbone == "fastfcn":
+        keras.utils.set_random_seed(1)
+        trained = FastFCNConfig(backbone="resnet_deep_stem_tiny").build(3)
+        model = SlidingWindow(window_size=33).export_model(trained)
+    else:
+        model = network(backbone)
     write_onnx(model, SPEC, str(tmp_path / "model"))
     file = onnx.load(tmp_path / "model" / "model.onnx")
     axes = [
@@ -224,6 +233,9 @@ def test_an_onnx_file_gives_the_models_classes_at_every_size_without_this_projec
     assert axes == ["N", "H", "W", 3]
     operations = {node.op_type for node in file.graph.node}
     assert not operations & {"SpaceToDepth", "DepthToSpace"}
+    (softmax,) = (node for node in file.graph.node if node.output[0] == "probabilities")
+    # ONNX Runtime is slow over the second axis.
+    assert softmax.op_type == "Softmax" and softmax.attribute[0].i in (3, -1)
     for node in file.graph.node:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         if max(attributes.get("dilations", [1])) > 1:

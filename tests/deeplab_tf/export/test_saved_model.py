@@ -8,10 +8,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from deeplab_tf.export import EXPORTERS
 from deeplab_tf.export.directory import whole_directory
 from deeplab_tf.export.saved_model import SavedModel, write_saved_model
+from deeplab_tf.inference import inference_model
+from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 
 SPEC = DatasetSpec(
@@ -65,6 +68,82 @@ def test_plain_tensorflow_serves_it_by_signature(written):
         [None, None, None, 3],
     )
     assert set(serve.structured_outputs) == {"label_map", "probabilities"}
+
+
+def test_serve_is_the_endpoint_that_keras_finds_by_default(written):
+    model, directory = written
+    images = np.random.default_rng(0).integers(0, 256, (2, 20, 7, 3), np.uint8)
+    outputs = keras.layers.TFSMLayer(directory)(images)
+    expected = model(images.astype(np.float32)).numpy().argmax(-1)
+    np.testing.assert_array_equal(outputs["label_map"], expected)
+
+
+@pytest.mark.parametrize("encode", [tf.io.encode_png, tf.io.encode_jpeg])
+def test_the_bytes_of_a_file_are_predicted_as_its_pixels(written, encode):
+    image = np.random.default_rng(0).integers(0, 256, (20, 7, 3), np.uint8)
+    encoded = encode(image)
+    loaded = tf.saved_model.load(written[1])
+    signature = loaded.signatures["serving_bytes"]
+    (spec,) = signature.structured_input_signature[1].values()
+    # TensorFlow Serving's REST API gives one file as a list of one.
+    assert (spec.name, spec.dtype, spec.shape.as_list()) == ("image_bytes", tf.string, [1])
+    found = signature(image_bytes=encoded[None])
+    expected = loaded.serve(tf.io.decode_image(encoded)[None])
+    np.testing.assert_array_equal(found["label_map"], expected["label_map"])
+    np.testing.assert_array_equal(found["probabilities"], expected["probabilities"])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Unknown image file format"):
+        signature(image_bytes=tf.constant(["not an image"]))
+
+
+def test_the_released_names_are_there_on_request(tmp_path):
+    model, directory = small_model(), str(tmp_path / "model")
+    write_saved_model(model, SPEC, directory, signature_names="released")
+    loaded = tf.saved_model.load(directory)
+    signature = loaded.signatures["serving_default"]
+    ((name, spec),) = signature.structured_input_signature[1].items()
+    assert (name, spec.shape.as_list()) == ("ImageTensor", [1, None, None, 3])
+    image = np.random.default_rng(0).integers(0, 256, (1, 20, 7, 3), np.uint8)
+    outputs = signature(ImageTensor=tf.constant(image))
+    assert list(outputs) == ["SemanticPredictions"]
+    label_map = outputs["SemanticPredictions"]
+    expected = model(image.astype(np.float32)).numpy().argmax(-1)
+    assert label_map.dtype == tf.int64
+    np.testing.assert_array_equal(label_map, expected)
+    np.testing.assert_array_equal(SavedModel(directory).predict(image)["label_map"], expected)
+
+
+def test_other_names_of_signatures_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="--signature_names must be one of own, released; got 'x'"):
+        write_saved_model(small_model(), SPEC, str(tmp_path / "model"), signature_names="x")
+    assert os.listdir(tmp_path) == []
+
+
+def test_weights_are_stored_once(written):
+    model, directory = written
+    stored = tf.train.list_variables(os.path.join(directory, "variables", "variables"))
+    numbers = sum(int(np.prod(shape)) for name, shape in stored if "OBJECT_GRAPH" not in name)
+    assert numbers == inference_model(model).count_params()
+
+
+def test_the_network_is_in_the_graph_once(written):
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString(pathlib.Path(written[1], "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    assert sum(node.op == "Conv2D" for f in functions for node in f.node_def) == 2
+
+
+def test_converters_read_the_weights_of_a_saved_model(written):
+    model, directory = written
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        directory, signature_keys=["serving_default"]
+    )
+    with pytest.warns(UserWarning, match="tf.lite.Interpreter is deprecated"):
+        interpreter = tf.lite.Interpreter(model_content=converter.convert())
+    image = np.random.default_rng(0).integers(0, 256, (1, 33, 65, 3), np.uint8)
+    interpreter.resize_tensor_input(0, image.shape)
+    runner = interpreter.get_signature_runner("serving_default")
+    expected = model(image.astype(np.float32)).numpy().argmax(-1)
+    np.testing.assert_array_equal(runner(image=image)["label_map"], expected)
 
 
 def test_classes_travel_with_the_model(written):
@@ -163,3 +242,20 @@ def test_two_exports_into_one_directory_are_not_mixed(tmp_path):
 def test_a_directory_without_our_saved_model_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no saved_model.pb in .*export.py"):
         SavedModel(str(tmp_path))
+
+
+@pytest.mark.slow  # exports a network
+def test_atrous_convolutions_of_every_rate_are_one_operation(tmp_path):
+    config = DeepLabV3PlusConfig(
+        backbone="mobilenet_v2_tiny", aspp_channels=8, atrous_rates=(2, 12), separable=True
+    )
+    write_saved_model(config.build(3), SPEC, str(tmp_path / "model"))
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((tmp_path / "model" / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    nodes = [node for function in functions for node in function.node_def]
+    convolutions = [node for node in nodes if node.op == "DepthwiseConv2dNative"]
+    rates = {max(node.attr["dilations"].list.i, default=1) for node in convolutions}
+    assert {2, 12} <= rates
+    # Space-to-batch is in the functions of gradients alone, which never turn back.
+    assert not [node.name for node in nodes if node.op == "BatchToSpaceND"]

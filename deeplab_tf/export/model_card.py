@@ -1,0 +1,204 @@
+"""model_card.md beside an export: what it is, how good it is, and how to use it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deeplab_tf.recipe.dataset_spec import DatasetSpec
+from deeplab_tf.recipe.files import write_text
+from deeplab_tf.recipe.lazy import keras, tf
+
+NAME = "model_card.md"
+
+# Dataset -> the terms of its images and labels, as their sources state them, and the source.
+_TERMS = {
+    "shapes": ("drawn by this project; there are no terms", "deeplab_tf/data/datasets/shapes.py"),
+    "voc2012": (
+        "images from Flickr, whose terms of use apply",
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/#rights",
+    ),
+    "cityscapes": (
+        "for non-commercial purposes, under an agreement with the makers",
+        "https://www.cityscapes-dataset.com/license/",
+    ),
+    "ade20k": (
+        "for non-commercial research and education; labels under a BSD 3-clause license",
+        "https://groups.csail.mit.edu/vision/datasets/ADE20K/terms/",
+    ),
+    "pascal_context": (
+        "images of PASCAL VOC 2010 from Flickr, whose terms of use apply",
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/",
+    ),
+}
+_TERMS["pascal_context60"] = _TERMS["pascal_context"]
+
+_OPEN = {
+    "saved_model": """\
+import tensorflow as tf
+model = tf.saved_model.load("DIRECTORY")  # of this file
+outputs = model.serve(images)  # {"label_map", "probabilities"}""",
+    "keras": """\
+import deeplab_tf, keras
+model = keras.saving.load_model("model.keras")
+label_map = model.predict(images).argmax(-1)""",
+    "litert": """\
+import tensorflow as tf
+run = tf.lite.Interpreter("model.tflite").get_signature_runner()
+label_map = run(image=images)["label_map"]""",
+    "onnx": """\
+import onnxruntime
+session = onnxruntime.InferenceSession("model.onnx")
+label_map, probabilities = session.run(["label_map", "probabilities"], {"image": images})""",
+}
+_OUTPUTS = {
+    "saved_model": "`label_map` int32 [N, H, W] and `probabilities` float32 [N, H, W, K]",
+    "keras": "logits float32 [N, H, W, K]",
+    "litert": "`label_map` int32 [1, H, W]",
+    "onnx": "`label_map` int32 [N, H, W] and `probabilities` float32 [N, H, W, K]",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the exported weights come from.
+
+    Attributes:
+      recipe: as JSON.
+      weights: which weights of the training run, in words.
+      scores: the content of evaluation.json, of these weights; None: not known.
+      how_to_score: the command that finds the scores.
+      prediction: how the export predicts, and what the scores' predictions do beyond it, in words.
+    """
+
+    recipe: str
+    weights: str
+    scores: Mapping[str, Any] | None
+    how_to_score: str
+    prediction: str
+
+
+def write_card(
+    directory: str,
+    kind: str,
+    spec: DatasetSpec,
+    agreement: str,
+    *,
+    size: tuple[int, int] | None = None,
+    extra: str = "",
+    origin: Origin | None = None,
+) -> None:
+    """Writes model_card.md.
+
+    Args:
+      directory: of the export.
+      kind: "saved_model", "keras", "litert" or "onnx".
+      spec: of the dataset whose classes it predicts.
+      agreement: with the model, in words; see `check_agreement`.
+      size: height and width of the images in pixels; None: any.
+      extra: more about inputs and outputs, in words.
+      origin: of the weights; None: not known.
+    """
+    sections = [
+        f"# Model card: classes of {spec.name}\n\nA network for semantic segmentation: it gives"
+        f" each pixel of an image one of {spec.num_classes} classes.",
+        _usage(kind, spec, size, extra),
+        f"## Agreement with the trained network\n\nWhen this file was exported: {agreement}.",
+        _scores(origin),
+        _limits(size, origin),
+        _data(spec),
+        _recipe(origin),
+        f"## Versions\n\nExported with TensorFlow {tf.__version__} and Keras {keras.__version__}.",
+    ]
+    write_text(os.path.join(directory, NAME), "\n\n".join(sections) + "\n")
+
+
+def _usage(kind: str, spec: DatasetSpec, size: tuple[int, int] | None, extra: str) -> str:
+    shape = "[N, H, W, 3], any size" if size is None else f"[1, {size[0]}, {size[1]}, 3]"
+    of_numbers = "uint8" if kind != "keras" else "numbers of 0..255"
+    classes = ", ".join(f"{i} {name}" for i, name in enumerate(spec.class_names))
+    return "\n\n".join(
+        [
+            "## Use",
+            f"```python\n{_OPEN[kind]}\n```",
+            f"- Input: `images`, {of_numbers}, {shape}: RGB, not normalized, upright (a camera's"
+            " orientation must be applied first).",
+            f"- Output: {_OUTPUTS[kind]}, at the size of the images; K = {spec.num_classes}."
+            + extra,
+            f"- Classes, also in labels.txt: {classes}.",
+        ]
+    )
+
+
+def _scores(origin: Origin | None) -> str:
+    title = "## Scores"
+    if origin is None:
+        return f"{title}\n\nNot known. `scripts/evaluate.py` scores the workdir of a network."
+    if origin.scores is None:
+        return f"{title}\n\nNot known yet. `{origin.how_to_score}` finds them; then export again."
+    scores = origin.scores
+    intervals = scores.get("intervals") or {}
+    split = (scores.get("eval") or {}).get("split", "")
+    lines = [
+        title,
+        f"{scores['num_examples']} images of {scores['dataset']}, split {split}. Intervals:"
+        f" {100 * intervals.get('level', 0.95):.0f} %, bootstrap over the images.",
+        "\n".join(["| score | % | interval |", "| --- | --- | --- |", *_rows(scores, intervals)]),
+    ]
+    alarms = [f"- {alarm}" for alarm in scores.get("alarms", ())]
+    return "\n\n".join([*lines, *alarms])
+
+
+def _rows(scores: Mapping[str, Any], intervals: Mapping[str, Any]) -> Iterator[str]:
+    """Lines of the table: the scores of the whole dataset, then the IoU of each class."""
+    for name, value in scores.items():
+        if isinstance(value, float):
+            yield _row(name.replace("_", " ").replace("iou", "IoU"), value, intervals.get(name))
+    of_classes = intervals.get("iou") or {}
+    for name, value in (scores.get("iou") or {}).items():
+        yield _row(f"IoU of {name}", value, of_classes.get(name))
+
+
+def _row(name: str, value: float | None, ends: Any) -> str:
+    cells = ["-" if value is None else f"{100 * value:.2f}", ""]
+    if ends and not any(end is None or math.isnan(end) for end in ends):
+        cells[1] = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _limits(size: tuple[int, int] | None, origin: Origin | None) -> str:
+    lines = [
+        "Every pixel gets one of the classes, also where an image shows none of them.",
+        "Images that differ from the training data in content, scale, camera or weather are"
+        " predicted worse than the scores say.",
+        "The probabilities are not calibrated.",
+    ]
+    if size is not None:
+        lines.append(
+            f"Images of other sizes must be resized to {size[0]}x{size[1]} pixels first; another"
+            " shape distorts them."
+        )
+    if origin is not None:
+        lines.append(origin.prediction)
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _data(spec: DatasetSpec) -> str:
+    splits = ", ".join(f"{name} {number:,}" for name, number in spec.splits.items())
+    examples = f" Examples: {splits}." if splits else ""
+    terms = "not known to the exporter; ask the owner of the data."
+    if spec.name in _TERMS:
+        terms = "{} ({}).".format(*_TERMS[spec.name])
+    return (
+        f"## Data\n\nDataset `{spec.name}`.{examples}\n\nTerms of the data: {terms} A network that"
+        " began with other weights, such as those of ImageNet, also depends on their data."
+    )
+
+
+def _recipe(origin: Origin | None) -> str:
+    if origin is None:
+        return "## Recipe\n\nNot known: the network was exported from Python."
+    return f"## Recipe\n\nWeights: {origin.weights}.\n\n```json\n{origin.recipe.strip()}\n```"

@@ -1,0 +1,157 @@
+"""export.py: what it refuses, and what the model card says of the weights."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab_tf import zoo
+from deeplab_tf.data.datasets.folder import Folder
+from deeplab_tf.evaluation.resized_image import ResizedImage
+from deeplab_tf.export.opened import open_export
+from deeplab_tf.model import DeepLabV3PlusConfig
+from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
+from deeplab_tf.training.workdir.checkpoints import Checkpointer
+from deeplab_tf.training.workdir.contents import save_recipe, save_spec
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+SPEC = DatasetSpec(
+    name="folder",
+    class_names=("ground", "tree", "car"),
+    ignore_label=255,
+    palette=bit_palette(3),
+    splits={"train": 2, "val": 1},
+)
+
+
+def run(script: str, *flags: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def write_run(place: pathlib.Path, name: str, **changes) -> None:
+    """The workdir of a network with random weights."""
+    data = Folder(
+        images_dir=str(place / "images"),
+        labels_dir=str(place / "labels"),
+        class_names_file=str(place / "classes.txt"),
+        val_fraction=0.34,
+    )
+    model = DeepLabV3PlusConfig(backbone="mobilenet_v2_tiny", atrous_rates=(1,), aspp_channels=8)
+    recipe = zoo.RECIPES["quickstart_shapes"]
+    recipe = dataclasses.replace(recipe, model=model, dataset=data, **changes)
+    save_recipe(str(place / name), recipe)
+    save_spec(str(place / name), SPEC)
+    Checkpointer(str(place / name), model.build(3)).save(1)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> pathlib.Path:
+    """Three photos with labels, and workdirs."""
+    place = tmp_path_factory.mktemp("place")
+    random = np.random.default_rng(0)
+    for name in "abc":
+        for folder, picture in {
+            "images": random.integers(0, 256, (40, 56, 3), np.uint8),
+            "labels": random.integers(0, 3, (40, 56), np.uint8),
+        }.items():
+            (place / folder).mkdir(exist_ok=True)
+            Image.fromarray(picture).save(place / folder / f"{name}.png")
+    (place / "classes.txt").write_text("ground\ntree\ncar\n")
+    (place / "notes.jpg").write_text("not a picture")
+    write_run(place, "run")
+    write_run(place, "resized", predict=ResizedImage(min_side=32, max_side=64))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--precision=int8"], "--precision: for --format=litert alone; leave it out for saved_"),
+        (["--format=litert", "--signature_names=released"], "for --format=saved_model alone"),
+        (["--format=litert", "--height=100000"], "--height must be 1 to 8192 pixels; got 100000"),
+        (["--output={place}/notes.jpg/model"], "cannot be written. Choose another directory with"),
+        (["--images={place}/notes.jpg"], "notes.jpg: not a picture"),
+        (["--workdir={place}/absent"], "there is no directory"),
+    ],
+)
+def test_a_mistake_is_one_line_before_tensorflow_is_imported(place, tmp_path, flags, message):
+    flags = [flag.replace("{place}", str(place)) for flag in flags]
+    done = run("export", f"--workdir={place}/run", f"--output={tmp_path}/model", *flags)
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert "loading TensorFlow" not in done.stdout
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow  # a process that imports TensorFlow for each
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--predict.pad_size=65,65"], "--predict.pad_size is not for exports"),
+        (["--predict=sliding_window"], "an export cannot predict by sliding_window"),
+        (["--workdir={place}/resized", "--predict.flip=true"], "cannot predict by resized_image"),
+        (["--format=keras", "--predict.flip=true"], "--predict.flip are not for --format=keras"),
+        (["--predict.scales=-1"], "predict.scales"),
+    ],
+)
+def test_predictions_that_an_export_does_not_have_are_refused(place, tmp_path, flags, message):
+    flags = [flag.replace("{place}", str(place)) for flag in flags]
+    done = run("export", f"--workdir={place}/run", f"--output={tmp_path}/model", *flags)
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow  # four processes that import TensorFlow
+def test_the_card_has_the_scores_of_these_weights_alone(place, tmp_path):
+    write_run(place, "scored")
+    workdir = f"--workdir={place}/scored"
+    before = run("export", workdir, f"--output={tmp_path}/before")
+    assert before.returncode == 0, before.stderr
+    text = (tmp_path / "before" / "model_card.md").read_text()
+    assert f"`python scripts/evaluate.py {workdir} --checkpoint=best` finds them" in text
+
+    evaluated = run("evaluate", workdir)
+    assert evaluated.returncode == 0, evaluated.stderr
+    exported = run("export", workdir, f"--output={tmp_path}/after", "--predict.flip=true")
+    assert exported.returncode == 0, exported.stderr
+    text = (tmp_path / "after" / "model_card.md").read_text()
+    assert "| mean IoU |" in text and "| IoU of tree |" in text and "split val" in text
+    assert "of the mirrored image. The scores are of predictions by" in text
+
+    shutil.rmtree(place / "scored" / "checkpoints")
+    write_run(place, "scored")  # other random weights
+    exported = run("export", workdir, f"--output={tmp_path}/other")
+    assert exported.returncode == 0, exported.stderr
+    assert "Not known yet" in (tmp_path / "other" / "model_card.md").read_text()
+
+
+@pytest.mark.slow  # two processes that import TensorFlow
+def test_what_a_killed_export_leaves_is_no_export_and_the_next_one_completes(place, tmp_path):
+    flags = (f"--workdir={place}/run", f"--output={tmp_path}/model")
+    killed = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "export.py"), *flags],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (tmp_path / "model.incomplete").exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "model").exists()
+    done = run("export", *flags)
+    assert done.returncode == 0, done.stderr
+    left = [name for name in os.listdir(tmp_path) if not name.endswith(".lock")]
+    assert left == ["model"] and open_export(str(tmp_path / "model")).kind == "saved_model"
