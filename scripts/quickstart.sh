@@ -34,22 +34,22 @@ stage "training" script train --recipe=quickstart_shapes --dataset.num_examples=
   --data_dir="$results/data" --workdir="$run"
 stage "evaluation" script evaluate --workdir="$run" --data_dir="$results/data"
 stage "prediction" script predict --workdir="$run" --images="$results/samples" \
-  --output="$results/predictions"
+  --output="$results/predictions" --overwrite
 if [ -e "$results/saved_model" ]; then
   echo
   echo "== export: $results/saved_model exists; remove it to export again"
 else
   stage "export" script export --workdir="$run" --format=saved_model \
-    --output="$results/saved_model"
+    --images="$results/samples" --output="$results/saved_model"
 fi
 
 cat <<END
 
 Done in $SECONDS s. In $results are
-  predictions/            overlays of predictions on validation images
-  run/evaluation.json     IoU of each class
+  run/evaluation.html     report: scores with intervals, classes, best and worst images; open it in a browser
+  predictions/index.html  predictions of validation images on one page
   run/training_curve.png  loss and mean IoU during training; metrics.csv has the numbers
   run/pictures/           image, label and prediction during training
-  saved_model/            the network, for use without this project
+  saved_model/            the network, for use without this project; model_card.md says how
 Next: train on your own photos, see README.md.
 END

@@ -26,8 +26,7 @@ _SUMS_PATH = os.path.join("assets.extra", "sha256.txt")  # as `sha256sum` writes
 _GRAPH = "saved_model.pb"
 _DEFAULT, _BYTES = "serving_default", "serving_bytes"
 
-# own: image -> label_map, probabilities. released: cited, the demo of the released models
-# (ImageTensor -> SemanticPredictions, the argmax as int64).
+# own: image -> label_map, probabilities. released: code, ImageTensor -> SemanticPredictions.
 SIGNATURE_NAMES = ("own", "released")
 
 
@@ -57,7 +56,7 @@ def write_saved_model(
       directory: to write to; must be empty or absent. It appears when all is written.
       check: what the SavedModel is compared on; None: drawn images.
       signature_names: "released": `serving_default` has the names of the models that DeepLab's
-        authors released, ImageTensor uint8 [1, H, W, 3] -> SemanticPredictions int64 [1, H, W].
+        authors released, ImageTensor uint8 [1, H, W, 3] -> SemanticPredictions int32 [1, H, W].
       origin: where the weights come from, for the model card; None: not known.
 
     Raises:
@@ -91,7 +90,7 @@ def write_saved_model(
             if signature_names == "released":
                 extra += (
                     " Signature `serving_default` takes `ImageTensor`, uint8 [1, H, W, 3], and"
-                    " gives `SemanticPredictions`, int64 [1, H, W]."
+                    " gives `SemanticPredictions`, int32 [1, H, W]."
                 )
             write_card(temporary, "saved_model", spec, agreement, extra=extra, origin=origin)
     except tf.errors.OpError as error:
@@ -123,7 +122,7 @@ def _write(network: keras.Model, directory: str, signature_names: str) -> None:
         return predict(image[None])
 
     def serve_released(ImageTensor):  # noqa: N803: the name of the input
-        return {"SemanticPredictions": tf.cast(predict(ImageTensor)["label_map"], tf.int64)}
+        return {"SemanticPredictions": predict(ImageTensor)["label_map"]}
 
     # Not tf.saved_model.save of a tf.Module: converters do not freeze Keras' variables in one. No
     # `track`, which would store the weights a second time.

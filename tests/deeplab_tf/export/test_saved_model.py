@@ -107,7 +107,7 @@ def test_the_released_names_are_there_on_request(tmp_path):
     assert list(outputs) == ["SemanticPredictions"]
     label_map = outputs["SemanticPredictions"]
     expected = model(image.astype(np.float32)).numpy().argmax(-1)
-    assert label_map.dtype == tf.int64
+    assert label_map.dtype == tf.int32
     np.testing.assert_array_equal(label_map, expected)
     np.testing.assert_array_equal(SavedModel(directory).predict(image)["label_map"], expected)
 
