@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from deeplab_tf import imagenet_recipes
 from deeplab_tf import recipes as deeplab_recipes
 from deeplab_tf import tables as deeplab_tables
@@ -117,7 +119,7 @@ def load_model(
 
     Raises:
       FileNotFoundError: the workdir is not one of a run, or has no such checkpoint.
-      ValueError: a checkpoint is damaged or of another model.
+      ValueError: a checkpoint is damaged, of another model, or has weights that are not finite.
     """
     from deeplab_tf.training.workdir.checkpoints import Checkpointer
     from deeplab_tf.training.workdir.contents import load_spec
@@ -135,6 +137,12 @@ def load_model(
         step = checkpointer.restore(chosen, average=checkpoint == "ema")
         if not step:
             raise FileNotFoundError(f"no checkpoint in {workdir} yet; train for longer.")
+    for weight in model.weights:  # such a network would give every pixel the first class
+        if not np.isfinite(weight.numpy()).all():
+            raise ValueError(
+                f"weights must be finite; {weight.path} of step {step} in {workdir} is not: the run"
+                " has diverged. Use an earlier checkpoint."
+            )
     model.checkpoint_step = step
     return inference_model(model) if for_inference else model
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import math
 import os
 import tempfile
@@ -20,7 +19,7 @@ import numpy as np
 from deeplab_tf.export import EXPORTERS
 from deeplab_tf.export.agreement import Check, resized
 from deeplab_tf.export.litert import LEAST_AGREEMENT
-from deeplab_tf.export.onnx_file import check_packages
+from deeplab_tf.export.onnx_file import missing_packages
 from deeplab_tf.export.opened import open_export
 
 if TYPE_CHECKING:
@@ -35,9 +34,8 @@ _HEADS = ("format", "MB", "same pixels %", "ms", "of predict", "quartiles")
 
 def formats() -> dict[str, tuple[str, Mapping[str, Any]]]:
     """Name of a row -> the format and its options; of ONNX only if its packages are there."""
-    has_onnx = all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "tf2onnx")))
     plain = {name: (name, {}) for name in EXPORTERS if name != "litert"}
-    if not has_onnx:
+    if missing_packages():
         del plain["onnx"]
     options = {
         precision: {"precision": precision, "allow_inexact": LEAST_AGREEMENT[precision] < 1}
@@ -98,10 +96,8 @@ def print_formats(
         f"\nof predict: time in relation to {_REFERENCE} in the same round, median of {rounds}"
         " rounds; below 1, the export is faster"
     )
-    try:
-        check_packages()
-    except ValueError as error:
-        print(f"no row for onnx: {error}")
+    if missing_packages():
+        print(f"no row for onnx, which needs {', '.join(missing_packages())}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -254,8 +254,9 @@ def import_tensorflow(*, logical_cpus: int = 1) -> None:
         _divide_cpu(logical_cpus)
         return
     several_workers = bool(os.environ.get("TF_CONFIG"))
-    # Later messages: from warnings on; with several workers, only those of a crash.
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3" if several_workers else "1"
+    # Later messages: from errors on, since a file that cannot be read is a warning with a traceback
+    # beside our line; with several workers, only those of a crash.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3" if several_workers else "2"
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as caught:

@@ -74,9 +74,9 @@ def main(argv: list[str]) -> None:
     check_same_classes(
         [scoring.check(workdirs[name], recipe, dataset) for name, recipe in recipes.items()]
     )
-    examples = len(scoring.source(next(iter(recipes.values())), dataset))
-    if examples < 2:
-        raise ValueError(f"--eval.split must have two examples or more to compare; got {examples}.")
+    number = len(scoring.source(next(iter(recipes.values())), dataset))
+    if number < 2:
+        raise ValueError(f"--eval.split must have two examples or more to compare; got {number}.")
     scored, networks = [], []
     for name, recipe in recipes.items():
         print(f"building the network of {workdirs[name]}")

@@ -61,6 +61,7 @@ def main(argv: list[str]) -> None:
         )
     try:
         for each in (path, csv_path, html_path):
+            _check_is_not_of_a_run(each)
             check_writable(each)  # now: the scores take long
     except OSError as error:
         raise OSError(f"{error} Name another file with --output.") from error
@@ -83,6 +84,18 @@ def main(argv: list[str]) -> None:
     report = _report(scored, recipe, scoring.record(scored, [(trained.workdir(), recipe, model)]))
     write_text(html_path, report)
     print(f"written to {html_path}")
+
+
+def _check_is_not_of_a_run(path: str) -> None:
+    """Checks that a file of scores does not replace what a training needs.
+
+    Raises:
+      OSError: it does.
+    """
+    directory, name = os.path.split(path)
+    is_workdir = os.path.exists(os.path.join(directory, "recipe.json"))
+    if is_workdir and name in ("recipe.json", "dataset.json", "metrics.csv"):
+        raise OSError(f"{path} is a file of the training run.")
 
 
 def _report(scored: scoring.Scored, recipe: Recipe, record: Mapping[str, str]) -> str:

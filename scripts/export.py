@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import cli
@@ -31,7 +32,6 @@ from deeplab_tf.export.saved_model import SIGNATURE_NAMES
 from deeplab_tf.pages.record import fingerprint
 from deeplab_tf.recipe import flags as recipe_flags
 from deeplab_tf.recipe.as_json import to_tree
-from deeplab_tf.recipe.files import check_writable
 from deeplab_tf.recipe.json_files import read_json
 from deeplab_tf.weights import weights_by_name
 
@@ -90,11 +90,7 @@ def main(argv: list[str]) -> None:
     cli.require(workdir=trained.WORKDIR.value, output=_OUTPUT.value)
     trained.workdir()  # which must be there
     options = _options()
-    check_new(_OUTPUT.value)
-    try:
-        check_writable(os.path.join(_OUTPUT.value, "labels.txt"))  # now: building takes long
-    except OSError as error:
-        raise OSError(f"{error} Choose another directory with --output.") from error
+    check_new(_OUTPUT.value)  # now: building takes long
     check = Check(images=_images(options), print_fn=print)
     cli.import_tensorflow()
     recipe = trained.recipe({})
@@ -207,7 +203,9 @@ def _origin(recipe: Recipe, predict: Predict, model: keras.Model) -> Origin:
         recipe=json.dumps(to_tree(recipe), indent=2),
         weights=f"{checkpoint} of {os.path.basename(os.path.abspath(workdir))}",
         scores=scores if is_theirs else None,
-        how_to_score=f"python scripts/evaluate.py --workdir={workdir} --checkpoint={checkpoint}",
+        how_to_score=shlex.join(
+            ["python", "scripts/evaluate.py", f"--workdir={workdir}", f"--checkpoint={checkpoint}"]
+        ),
         prediction=text,
     )
 

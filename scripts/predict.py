@@ -8,6 +8,7 @@ A run that was stopped resumes: the same command predicts what is missing or has
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -31,6 +32,7 @@ from deeplab_tf.recipe.files import check_writable
 from deeplab_tf.recipe.messages import shortened
 
 _BATCH_ON_GPU = 8  # ours
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 _MODEL = flags.DEFINE_string(
     "model",
@@ -89,6 +91,7 @@ def main(argv: list[str]) -> None:
     cli.import_tensorflow()
     model = _opened_model(path, kinds, is_workdir=is_workdir)
     with opened(_OUTPUT.value, model.made_by, overwrite=_OVERWRITE.value) as record:
+        record.check_names(names.values())
         found = [
             Photo(image, name, stems[image], record.complete(name, image, _files(image, kinds)))
             for image, name in names.items()
@@ -143,7 +146,7 @@ def _kinds() -> tuple[str, ...]:
 
 def _files(path: str, kinds: tuple[str, ...]) -> set[str]:
     """What to write of an image or a video; the page is of all."""
-    return {*kinds} & {*(photos.VIDEO_ENDINGS if photos.is_video(path) else photos.ENDINGS)}
+    return {*kinds} & {*photos.endings_of(path)}
 
 
 def _check_video(kinds: tuple[str, ...]) -> None:
@@ -181,9 +184,10 @@ def _predict_all(
             record.add(result)
         else:
             name, line = photos.printable(photo.path), cli.error_line(result, _LESS_MEMORY)
-            if line is None:  # a bug, which other images may show too
-                raise result
             progress.close()
+            # A bug, or a disk that takes nothing: the other images would fail too.
+            if line is None or getattr(result, "errno", None) in _DISK_ERRORS:
+                raise result
             what = line if line.startswith("cannot read ") else f"{name}: {line}"
             print(f"error: {what}", file=sys.stderr)
             failed.append(name)

@@ -45,6 +45,7 @@ class Photo:
 
         Raises:
           ValueError: it cannot be read.
+          OSError: it was removed meanwhile.
         """
         # Of a link to nothing there is no state; read_photo says so.
         state = state_of(self.path) if os.path.exists(self.path) else None
@@ -72,19 +73,24 @@ def batches(photos: Iterable[Photo], batch_size: int) -> Iterator[list[Photo] | 
         if photo.done is None:
             try:
                 photo = photo.read()
-            except ValueError as error:
+            except (ValueError, OSError, MemoryError) as error:
                 yield photo, error
                 continue
             size = photo.image.shape[:2]
         else:
             size = (photo.done.height, photo.done.width)
         waiting.setdefault(size, []).append(photo)
-        if len(waiting[size]) >= min(batch_size, max(1, _MOST_PIXELS // (size[0] * size[1]))):
+        if len(waiting[size]) >= limited(batch_size, *size):
             yield from _complete(waiting.pop(size))
         elif sum(map(len, waiting.values())) > _WAITING * batch_size:
             yield from _complete(waiting.pop(next(iter(waiting))))  # which has waited longest
     for batch in waiting.values():
         yield from _complete(batch)
+
+
+def limited(batch_size: int, height: int, width: int) -> int:
+    """The most images of this size, in pixels, that are predicted at once."""
+    return min(batch_size, max(1, _MOST_PIXELS // (height * width)))
 
 
 def _complete(batch: list[Photo]) -> Iterator[list[Photo]]:

@@ -91,5 +91,5 @@ def write_page(directory: str, record: Record, spec: DatasetSpec) -> str:
             )
     path = os.path.join(directory, photos.PAGE)
     by = os.path.basename(os.path.abspath(record.made_by["model"]))
-    write_text(path, predictions_page(f"Predictions by {photos.printable(by)}", items, spec))
+    write_text(path, predictions_page(f"Predictions by {by}", items, spec))
     return path

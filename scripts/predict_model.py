@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import trained
 
 from deeplab_tf import zoo
+from deeplab_tf.data.photos import printable
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.export.opened import OpenedExport, is_export, open_export
 from deeplab_tf.recipe import flags as recipe_flags
@@ -117,7 +119,8 @@ def of_export(path: str, *, allow_any_op: bool, probabilities: bool) -> Model:
             f"{path} gives no probabilities. Leave them out of --write, or name a SavedModel or a"
             " workdir."
         )
-    made_by = _made_by(path, _bytes(path), {"kind": export.kind})
+    classes = export.spec.to_json().encode()  # of some formats in a file of their own
+    made_by = _made_by(path, itertools.chain([classes], _bytes(path)), {"kind": export.kind})
     if export.size is None:
         return Model(export.spec, made_by, lambda images, probabilities: export.predict(images))
     height, width = export.size
@@ -147,11 +150,11 @@ def _at_size(export: OpenedExport, images: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _made_by(path: str, parts: Iterator[bytes], options: dict[str, Any]) -> dict[str, Any]:
+def _made_by(path: str, parts: Iterable[bytes], options: dict[str, Any]) -> dict[str, Any]:
     checksum = hashlib.sha256()
     for part in parts:
         checksum.update(part)
-    return {"model": path, "sha256": checksum.hexdigest(), "options": options}
+    return {"model": printable(path), "sha256": checksum.hexdigest(), "options": options}
 
 
 def _weights(model: keras.Model, options: dict[str, Any]) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from deeplab_tf.data import photos
 from deeplab_tf.recipe.files import remove_leftovers, write_text
-from deeplab_tf.recipe.json_files import checked, parse
+from deeplab_tf.recipe.json_files import checked, parse, require
 from deeplab_tf.recipe.lock import NoLocksError, locked
 from deeplab_tf.recipe.messages import shortened
 
@@ -67,9 +67,7 @@ class Predicted:
 
     def files(self) -> dict[str, str]:
         """Kind -> path of the file in the directory of the predictions."""
-        stem = os.path.splitext(self.name)[0]
-        endings = photos.VIDEO_ENDINGS if photos.is_video(self.name) else photos.ENDINGS
-        return {kind: f"{stem}{endings[kind]}" for kind in self.written}
+        return {kind: file for kind, file in _files(self.name).items() if kind in self.written}
 
     def line(self) -> str:
         """Its line; a name of any bytes is quoted as in an address."""
@@ -84,8 +82,26 @@ class Predicted:
           ValueError: it did not write this.
         """
         fields = checked(parse(line), _TYPES)
-        fields["name"] = urllib.parse.unquote(fields["name"], errors="surrogateescape")
-        return cls(**{**fields, "state": FileState(*fields["state"])})
+        name = urllib.parse.unquote(fields["name"], errors="surrogateescape")
+        # A path that leads out of the directory would have --overwrite remove files elsewhere.
+        inside = bool(name) and not {"", ".", ".."} & {*name.split(os.sep)} and "\0" not in name
+        require(inside, "name", "a path inside a folder", name)
+        for side in ("height", "width"):
+            require(fields[side] > 0, side, "at least 1", fields[side])
+        kinds = photos.endings_of(name)
+        require(
+            {*fields["written"]} <= {*kinds},
+            "written",
+            f"some of {', '.join(kinds)}",
+            fields["written"],
+        )
+        return cls(**{**fields, "name": name, "state": FileState(*fields["state"])})
+
+
+def _files(name: str) -> dict[str, str]:
+    """Kind -> path of the file, in the directory of the predictions, that it has for an image."""
+    stem = os.path.splitext(name)[0]
+    return {kind: f"{stem}{ending}" for kind, ending in photos.endings_of(name).items()}
 
 
 def check_output(stems: Mapping[str, str], directory: str, *, overwrite: bool) -> None:
@@ -104,8 +120,7 @@ def check_output(stems: Mapping[str, str], directory: str, *, overwrite: bool) -
         return
     paths = [os.path.join(directory, name) for name in (photos.LEGEND, photos.PAGE)]
     for path, stem in stems.items():
-        endings = photos.VIDEO_ENDINGS if photos.is_video(path) else photos.ENDINGS
-        paths += [f"{stem}{ending}" for ending in endings.values()]
+        paths += [f"{stem}{ending}" for ending in photos.endings_of(path).values()]
     found = [photos.printable(path) for path in paths if os.path.lexists(path)]
     if found:
         raise FileExistsError(
@@ -131,6 +146,24 @@ class Record:
         self.made_by, self._directory = made_by, directory
         self._path = os.path.join(directory, photos.RECORD)
 
+    def check_names(self, names: Collection[str]) -> None:
+        """Checks that predictions of these images take the place of those of no others.
+
+        Args:
+          names: of `photos.named_photos`.
+
+        Raises:
+          ValueError: another image's predictions have a name that one of them needs.
+        """
+        owners = {file: name for name in self.done for file in _files(name).values()}
+        for name in names:
+            for file in _files(name).values():
+                if owners.get(file, name) != name:
+                    raise ValueError(
+                        f"{os.path.join(self._directory, file)} is for {owners[file]}, and would be"
+                        f" overwritten by that of {name}. Choose another --output."
+                    )
+
     def complete(self, name: str, path: str, kinds: Collection[str]) -> Predicted | None:
         """The entry of an image that needs not be predicted again.
 
@@ -152,7 +185,7 @@ class Record:
     def add(self, entry: Predicted) -> None:
         """Notes an image whose files are complete."""
         before = self.done.get(entry.name)
-        if before is not None:  # of the same image file
+        if before is not None and before.state == entry.state:
             entry = dataclasses.replace(entry, written=tuple({*before.written, *entry.written}))
         entry = dataclasses.replace(entry, written=tuple(sorted(entry.written)))
         self.done[entry.name] = entry
@@ -171,7 +204,8 @@ class Record:
 
     def _remove(self, entry: Predicted) -> None:
         for path in entry.files().values():
-            os.remove(os.path.join(self._directory, path))
+            with contextlib.suppress(FileNotFoundError):  # a user may have deleted it
+                os.remove(os.path.join(self._directory, path))
         del self.done[entry.name]
 
 
@@ -191,10 +225,10 @@ def opened(directory: str, made_by: Mapping[str, Any], *, overwrite: bool) -> It
     """
     with contextlib.ExitStack() as stack:
         try:
-            lock = locked(os.path.join(directory, "lock"), f"the directory {directory}")
+            lock = locked(os.path.join(directory, photos.LOCK), f"the directory {directory}")
             stack.enter_context(lock)
         except NoLocksError as error:
-            print(f"warning: {error} Until then, let no second run use it.", file=sys.stderr)
+            print(f"warning: {error} Until then, do not start a second run in it.", file=sys.stderr)
         record = _read(directory, made_by, overwrite=overwrite)
         for folder, _, _ in os.walk(directory):
             remove_leftovers(folder)
@@ -213,21 +247,21 @@ def _read(directory: str, made_by: Mapping[str, Any], *, overwrite: bool) -> Rec
                 " again."
             ) from None
         before, done, whole = made_by, {}, False
+    changes = _changes(before, made_by)
+    if overwrite:
+        Record(directory, made_by, {**done}).remove_all()
+    elif changes:
+        raise ValueError(
+            f"the predictions in {directory} were made in another way: {'; '.join(changes)}. Choose"
+            " another --output, or give --overwrite to remove them and predict all again."
+        )
     # What a user has deleted is predicted again.
     there = {
         name: entry
         for name, entry in done.items()
         if all(os.path.isfile(os.path.join(directory, file)) for file in entry.files().values())
     }
-    record = Record(directory, made_by, there)
-    changes = _changes(before, made_by)
-    if overwrite:
-        record.remove_all()
-    elif changes:
-        raise ValueError(
-            f"the predictions in {directory} were made in another way: {'; '.join(changes)}. Choose"
-            " another --output, or give --overwrite to remove them and predict all again."
-        )
+    record = Record(directory, made_by, {} if overwrite else there)
     if not whole or before != made_by or len(record.done) < len(done):
         record.finish()
     return record
@@ -235,8 +269,11 @@ def _read(directory: str, made_by: Mapping[str, Any], *, overwrite: bool) -> Rec
 
 def _parsed(path: str) -> tuple[dict[str, Any], dict[str, Predicted], bool]:
     """What made the predictions, the images, and whether the last line is whole."""
-    with open(path, encoding="utf-8") as file:
-        *lines, cut_off = file.read().split("\n")  # by a kill, or empty
+    try:
+        with open(path, encoding="utf-8") as file:
+            *lines, cut_off = file.read().split("\n")  # by a kill, or empty
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it must be text in UTF-8 ({error}).") from error
     if not lines:
         raise ValueError("it must have a line with the model.")
     done = {}

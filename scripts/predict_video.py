@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from predict_batches import Photo, ahead
+from predict_batches import Photo, ahead, limited
 from predict_files import shares
 from predict_model import Model
 from predict_record import Predicted, state_of
@@ -19,6 +19,10 @@ from predict_record import Predicted, state_of
 from deeplab_tf.data.photos import VIDEO_ENDINGS, printable
 from deeplab_tf.pictures import visualization
 from deeplab_tf.recipe.files import sync
+
+# FFmpeg's names of what the extensions of `is_video` stand for. Others, such as playlists, name
+# further files and addresses, which a video from elsewhere must not have FFmpeg open.
+_FORMATS = "avi,m4v,matroska,mov,mp4,mpeg,mpegts,mpegvideo,webm"
 
 
 def check_package() -> Any:
@@ -88,7 +92,8 @@ def _write(
     progress = Progress(f"frames of {printable(os.path.basename(path))}", max(total, 1))
     with av.open(target, "w", format="mp4") as output, ThreadPoolExecutor(1) as reader:
         stream = _stream(output, shown, height, width)
-        for group in ahead(_groups(itertools.chain([first], frames), batch_size), reader):
+        groups = _groups(itertools.chain([first], frames), limited(batch_size, height, width))
+        for group in ahead(groups, reader):
             images = np.stack([image for _, image in group])
             label_maps = model.predict(images, False)["label_map"]
             pixels += np.bincount(label_maps.ravel(), minlength=len(pixels))
@@ -107,8 +112,10 @@ def _write(
 
 def _reading(av: Any, path: str) -> Any:
     """The open video."""
+    if not os.path.isfile(path):  # opening a pipe would wait for a writer
+        raise ValueError(f"cannot read {printable(path)}: it is not a regular file")
     try:
-        source = av.open(path)
+        source = av.open(path, options={"format_whitelist": _FORMATS})
     except (av.FFmpegError, OSError, ValueError) as error:
         raise ValueError(f"cannot read {printable(path)}: not a readable video") from error
     if not source.streams.video:
@@ -119,7 +126,7 @@ def _reading(av: Any, path: str) -> Any:
 
 def _frames(av: Any, path: str, source: Any) -> Iterator[tuple[int, np.ndarray]]:
     """Time, in the stream's units, and pixels uint8 [H, W, 3] of each frame, as it is shown."""
-    size, start, count = None, None, 0
+    size, start, time, count = None, None, -1, 0
     try:
         for frame in source.decode(video=0):
             image = frame.to_ndarray(format="rgb24")
@@ -127,7 +134,9 @@ def _frames(av: Any, path: str, source: Any) -> Iterator[tuple[int, np.ndarray]]
             if image.shape != (size := size or image.shape):
                 raise ValueError(f"the size of its frames changes from {size} to {image.shape}")
             start = frame.pts if start is None else start
-            yield frame.pts - start, image
+            # Times must ascend. Those of H.264 in AVI are in the order of decoding.
+            time = max(frame.pts - start, time + 1)
+            yield time, image
             count += 1
     except (av.FFmpegError, ValueError, TypeError) as error:
         what = " ".join(str(error)[:200].split())

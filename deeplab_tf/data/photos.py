@@ -15,6 +15,7 @@ from deeplab_tf.data.picture_files import open_picture
 LEGEND = "legend.png"
 PAGE = "index.html"
 RECORD = "predictions.jsonl"
+LOCK = "lock"
 
 # Kind of a prediction -> how the name of its file ends.
 ENDINGS = {"overlay": "_overlay.png", "index": ".png", "probabilities": "_probabilities.npz"}
@@ -55,8 +56,13 @@ def is_video(path: str) -> bool:
     return path.lower().endswith(_VIDEO_EXTENSIONS)
 
 
+def endings_of(name: str) -> Mapping[str, str]:
+    """Kind of a prediction -> how the name of its file ends, for an image or a video."""
+    return VIDEO_ENDINGS if is_video(name) else ENDINGS
+
+
 def printable(path: str) -> str:
-    """A path in one line: in Python's form if it has line breaks or bytes that are no text."""
+    """A path in one line: in Python's form if it has line breaks or bytes that are not text."""
     return path if path.isprintable() else ascii(path)
 
 
@@ -126,7 +132,7 @@ def _matching(pattern: str) -> Iterator[tuple[str, str]]:
     if "**" not in parts:
         yield from ((path, os.path.basename(path)) for path in glob.iglob(pattern))
         return
-    # Not by glob, which follows links: those that lead upwards make it as good as endless.
+    # Not by glob, which follows links: one that leads upward makes it nearly endless.
     place = parts.index("**")
     rest = os.path.join("", *parts[place + 1 :]) or "*"
     head = os.path.join(os.sep * (not parts[0]), *parts[:place])
@@ -153,7 +159,8 @@ def output_stems(names: Mapping[str, str], directory: str) -> dict[str, str]:
 
     Raises:
       NotADirectoryError: the directory is a file.
-      ValueError: a prediction would overwrite an image or another prediction.
+      ValueError: a prediction would overwrite an image or another prediction, or a folder would
+        have the name of a file.
     """
     if os.path.exists(directory) and not os.path.isdir(directory):
         raise NotADirectoryError(f"--output must be a directory; {directory} is a file.")
@@ -165,13 +172,24 @@ def output_stems(names: Mapping[str, str], directory: str) -> dict[str, str]:
     for folder, inside in {os.path.dirname(path): path for path in names}.items():
         if os.path.realpath(folder) in written:
             raise ValueError(f"--output must not be the directory of {inside}; choose another one.")
-    writers = {os.path.join(directory, LEGEND): "the legend"}
+    own = {LEGEND: "the legend", PAGE: "the page", RECORD: "the record", LOCK: "the lock"}
+    writers = {os.path.join(directory, name): what for name, what in own.items()}
     for path, stem in stems.items():
-        for ending in (VIDEO_ENDINGS if is_video(path) else ENDINGS).values():
+        for ending in endings_of(path).values():
             if f"{stem}{ending}" in writers:
                 raise ValueError(
                     f"{writers[f'{stem}{ending}']} and {path} would both be written to"
                     f" {stem}{ending}; predict them to different directories."
                 )
             writers[f"{stem}{ending}"] = path
+    for path, name in names.items():
+        folder = os.path.dirname(name)
+        while folder:
+            place = os.path.join(directory, folder)
+            if place in writers:
+                raise ValueError(
+                    f"{writers[place]} would be written to {place}, and the predictions of {path}"
+                    " below it; predict them to different directories."
+                )
+            folder = os.path.dirname(folder)
     return stems

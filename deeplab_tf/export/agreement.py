@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from deeplab_tf.data.datasets.shapes import draw
-from deeplab_tf.recipe.lazy import keras
+from deeplab_tf.recipe.lazy import keras, tf
 
 if TYPE_CHECKING:
     Predict = Callable[[np.ndarray], Mapping[str, Any]]
@@ -44,10 +45,10 @@ class Check:
             batches.append(resized(image, height, width)[None])
         return batches
 
-    def batches_of_size(self, height: int, width: int) -> list[np.ndarray]:
-        """All images, or drawn ones, as uint8 [1, height, width, 3]."""
+    def batches_of_size(self, height: int, width: int) -> Iterator[np.ndarray]:
+        """All images, or drawn ones, as uint8 [1, height, width, 3], one at a time in memory."""
         images = self.images or [draw("val", i)[0] for i in range(MOST_COMPARED)]
-        return [resized(image, height, width)[None] for image in images]
+        return (resized(image, height, width)[None] for image in images)
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -87,14 +88,21 @@ def check_agreement(
       The agreement and the largest difference, in words.
 
     Raises:
-      RuntimeError: too few agree.
+      RuntimeError: an export that must be exact is not.
+      ValueError: fewer than `least` agree, or the model's own logits are not finite.
     """
     agreeing, pixels, shortfall, difference = 0, 0, 0.0, 0.0
     for images in batches:
-        logits = model(images.astype(np.float32), training=False)
+        with _float32_as_such():
+            logits = model(images.astype(np.float32), training=False)
+            outputs = predict(images)
         expected = keras.ops.softmax(keras.ops.cast(logits, "float32"))
         expected = keras.ops.convert_to_numpy(expected)
-        outputs = predict(images)
+        if not np.isfinite(expected).all():
+            raise ValueError(
+                "the model must give finite logits; some are not, as after a training that"
+                " diverged. Nothing was kept. Choose another --checkpoint, or train it again."
+            )
         label_map = np.asarray(outputs["label_map"])
         if label_map.shape != expected.shape[:-1]:
             raise RuntimeError(
@@ -124,9 +132,22 @@ def check_agreement(
     # Written so that a NaN fails too.
     if not (share >= least and (least < 1 or difference <= _TOLERANCE)):
         wanted = "" if least == 1 else f" in {100 * least:g} % of the pixels"
-        raise RuntimeError(
+        refusal = RuntimeError if least == 1 else ValueError
+        raise refusal(
             f"{what} must give the model's predictions{wanted}; {found}. Nothing was kept. {advice}"
         )
     if print_fn is not None:
         print_fn(f"{what}: {found}")
     return found
+
+
+@contextlib.contextmanager
+def _float32_as_such() -> Iterator[None]:
+    """Without TensorFloat-32, whose 10 bits on a GPU make two graphs of one network differ."""
+    config = tf.config.experimental
+    enabled = config.tensor_float_32_execution_enabled()
+    config.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        config.enable_tensor_float_32_execution(enabled)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
-from deeplab_tf.recipe.files import sync, write_text
+from deeplab_tf.recipe.files import check_writable, sync, write_text
 from deeplab_tf.recipe.lock import locked
 
 if TYPE_CHECKING:
@@ -28,11 +29,16 @@ def new_directory(directory: str, model: keras.Model, spec: DatasetSpec) -> Iter
       spec: of the dataset whose classes it predicts.
 
     Raises:
-      ValueError: the model does not have one output per class of `spec`, or takes other images
-        than RGB.
+      ValueError: the model is not functional, does not have one output per class of `spec`, or
+        takes other images than RGB.
       FileExistsError: the directory is not empty.
       OSError: it cannot be written, or another process is writing it.
     """
+    if not getattr(model, "outputs", None):
+        raise ValueError(
+            "an export takes a functional model, keras.Model(inputs, outputs); got an object of"
+            f" {type(model).__name__}."
+        )
     spec.check_outputs(model.output_shape[-1])
     if model.input_shape[-1] != 3:
         raise ValueError(
@@ -57,28 +63,45 @@ def whole_directory(directory: str) -> Iterator[str]:
       FileExistsError: the directory is not empty.
       OSError: it cannot be written, or another process is writing it.
     """
-    directory = os.path.abspath(directory)
-    temporary = f"{directory}.incomplete"
     check_new(directory)
+    directory = os.path.realpath(directory)  # a link to a directory cannot be replaced by one
+    temporary = f"{directory}.incomplete"
     with locked(f"{directory}.lock", f"the directory {directory}"):
         shutil.rmtree(temporary, ignore_errors=True)
         os.makedirs(temporary)
         try:
             yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in names:
+                    sync(os.path.join(folder, name))
             check_new(directory)
             os.rename(temporary, directory)
             sync(os.path.dirname(directory))
+        except OSError as error:
+            if error.errno != errno.ENOSPC or error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, directory) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_new(directory: str) -> None:
-    """Checks that a directory is empty or absent.
+    """Checks that a directory is empty or absent, and that there can be a new one in its place.
 
     Raises:
-      FileExistsError: it is not.
+      FileExistsError: it is neither.
+      OSError: it is where a file system is mounted, or the directory around cannot be written.
     """
     if os.path.lexists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
         raise FileExistsError(
             f"{directory} must be empty or absent. Remove it or choose another directory."
         )
+    if os.path.ismount(directory):
+        raise OSError(
+            f"{directory} is where a file system is mounted, and cannot be renamed. Choose another"
+            f" directory, e.g. {os.path.join(directory, 'model')}."
+        )
+    try:
+        check_writable(f"{os.path.realpath(directory)}.lock")
+    except OSError as error:
+        raise OSError(f"{directory} cannot be written. Choose another directory.") from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from deeplab_tf.export.agreement import MOST_COMPARED, Check, check_agreement
+from deeplab_tf.export.checksums import write_sums
 from deeplab_tf.export.directory import new_directory
 from deeplab_tf.export.model_card import Origin, write_card
 from deeplab_tf.export.opened import SPEC_NAME, open_export, without_notice
@@ -15,6 +17,9 @@ from deeplab_tf.export.serving import native_atrous_convolutions, serving_model
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
 from deeplab_tf.recipe.lazy import keras, tf
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Precision -> share of the pixels that must get the model's class. ours
 LEAST_AGREEMENT = {"float32": 1.0, "float16": 0.999, "int8": 0.98}
@@ -39,7 +44,8 @@ def write_litert(
 
     Signature serving_default: image uint8 [1, height, width, 3] RGB -> label_map int32
     [1, height, width]. Batch normalization is folded; atrous convolutions are one operation each.
-    The classes are in labels.txt, with their colors in dataset.json.
+    The classes are in labels.txt, with their colors in dataset.json, the checksums
+    in sha256.txt.
 
     Args:
       model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K].
@@ -55,14 +61,15 @@ def write_litert(
       origin: where the weights come from, for the model card; None: not known.
 
     Raises:
-      ValueError: an option is wrong, or the model does not have one output per class of `spec`.
+      ValueError: an option is wrong, the model does not have one output per class of `spec`, or a
+        float16 or int8 file agrees too little; nothing is kept.
       FileExistsError: the directory is not empty.
       OSError: it cannot be written.
-      RuntimeError: the file does not give the model's predictions, or needs operations that LiteRT
-        does not have; nothing is kept.
+      RuntimeError: a float32 file does not give the model's predictions, or the model needs
+        operations that LiteRT does not have; nothing is kept.
     """
     check_options(precision=precision, height=height, width=width, allow_inexact=allow_inexact)
-    logits = 4 * height * width * model.output_shape[-1]
+    logits = 4 * height * width * spec.num_classes
     if logits > _MOST_BYTES:
         raise ValueError(
             f"--height and --width must be smaller: the logits of {height}x{width} pixels have"
@@ -70,15 +77,17 @@ def write_litert(
         )
     check = check or Check()
     with new_directory(directory, model, spec) as temporary:
-        batches = check.batches_of_size(height, width)
         path = os.path.join(temporary, _NAME)
         with native_atrous_convolutions(), without_notice():
-            _convert(serving_model(model, probabilities=False), path, batches, precision)
+            serving = serving_model(model, probabilities=False)
+            batches = functools.partial(check.batches_of_size, height, width)
+            _convert(serving, path, (1, height, width, 3), batches, precision)
         write_text(os.path.join(temporary, SPEC_NAME), spec.to_json())
+        write_sums(temporary, (_NAME, SPEC_NAME))
         agreement = check_agreement(
             model,
             open_export(path).run,
-            batches[:MOST_COMPARED],
+            itertools.islice(batches(), MOST_COMPARED),
             what=f"{_NAME} ({precision})",
             least=0.0 if allow_inexact else LEAST_AGREEMENT[precision],
             print_fn=check.print_fn,
@@ -117,7 +126,13 @@ def _advice(precision: str) -> str:
     return f"--allow_inexact keeps it nevertheless.{more}"
 
 
-def _convert(serving: Any, path: str, batches: list[np.ndarray], precision: str) -> None:
+def _convert(
+    serving: Any,
+    path: str,
+    shape: tuple[int, ...],
+    batches: Callable[[], Iterator[np.ndarray]],
+    precision: str,
+) -> None:
     """Keras' export by way of a SavedModel, which LiteRT's converter reads."""
     options: dict[str, Any] = {}
     # Keras adds TensorFlow's own operations, which plain interpreters do not run.
@@ -127,8 +142,8 @@ def _convert(serving: Any, path: str, batches: list[np.ndarray], precision: str)
     if precision == "float16":
         target["supported_types"] = [tf.float16]
     if precision == "int8":
-        options["representative_dataset"] = lambda: ({"image": images} for images in batches)
-    spec = keras.InputSpec(shape=batches[0].shape, dtype="uint8", name="image")
+        options["representative_dataset"] = lambda: ({"image": images} for images in batches())
+    spec = keras.InputSpec(shape=shape, dtype="uint8", name="image")
     serving.export(
         path,
         format="litert",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -103,8 +104,8 @@ def write_card(
       origin: of the weights; None: not known.
     """
     sections = [
-        f"# Model card: classes of {spec.name}\n\nA network for semantic segmentation: it gives"
-        f" each pixel of an image one of {spec.num_classes} classes.",
+        f"# Model card: classes of {_plain(spec.name)}\n\nA network for semantic segmentation: it"
+        f" gives each pixel of an image one of {spec.num_classes} classes.",
         _usage(kind, spec, size, extra),
         f"## Agreement with the trained network\n\nWhen this file was exported: {agreement}.",
         _scores(origin),
@@ -119,7 +120,7 @@ def write_card(
 def _usage(kind: str, spec: DatasetSpec, size: tuple[int, int] | None, extra: str) -> str:
     shape = "[N, H, W, 3], any size" if size is None else f"[1, {size[0]}, {size[1]}, 3]"
     of_numbers = "uint8" if kind != "keras" else "numbers of 0..255"
-    classes = ", ".join(f"{i} {name}" for i, name in enumerate(spec.class_names))
+    classes = ", ".join(f"{i} {_plain(name)}" for i, name in enumerate(spec.class_names))
     return "\n\n".join(
         [
             "## Use",
@@ -159,7 +160,12 @@ def _rows(scores: Mapping[str, Any], intervals: Mapping[str, Any]) -> Iterator[s
             yield _row(name.replace("_", " ").replace("iou", "IoU"), value, intervals.get(name))
     of_classes = intervals.get("iou") or {}
     for name, value in (scores.get("iou") or {}).items():
-        yield _row(f"IoU of {name}", value, of_classes.get(name))
+        yield _row(f"IoU of {_plain(name)}", value, of_classes.get(name))
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, also in a table."""
+    return re.sub(r"([\\`*\[\]<>|~])", r"\\\1", text)
 
 
 def _row(name: str, value: float | None, ends: Any) -> str:
@@ -201,4 +207,6 @@ def _data(spec: DatasetSpec) -> str:
 def _recipe(origin: Origin | None) -> str:
     if origin is None:
         return "## Recipe\n\nNot known: the network was exported from Python."
-    return f"## Recipe\n\nWeights: {origin.weights}.\n\n```json\n{origin.recipe.strip()}\n```"
+    return (
+        f"## Recipe\n\nWeights: {_plain(origin.weights)}.\n\n```json\n{origin.recipe.strip()}\n```"
+    )

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 from deeplab_tf.export.agreement import Check, check_agreement
+from deeplab_tf.export.checksums import write_sums
 from deeplab_tf.export.directory import new_directory
 from deeplab_tf.export.model_card import Origin, write_card
 from deeplab_tf.export.opened import SPEC_NAME, open_export
@@ -17,6 +18,7 @@ from deeplab_tf.recipe.files import write_text
 from deeplab_tf.recipe.lazy import keras
 
 _NAME = "model.onnx"
+_PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 
 
 def write_onnx(
@@ -31,7 +33,8 @@ def write_onnx(
 
     image uint8 [N, H, W, 3] RGB, any size -> label_map int32 [N, H, W] and probabilities float32
     [N, H, W, K]. Batch normalization is folded; atrous convolutions are one operation each. The
-    classes are in labels.txt, with their colors in dataset.json.
+    classes are in labels.txt, with their colors in dataset.json, the checksums
+    in sha256.txt.
 
     Args:
       model: image [N, H, W, 3] RGB 0..255 -> logits [N, H, W, K].
@@ -58,6 +61,7 @@ def write_onnx(
             serving.export(path, format="onnx", verbose=False, input_signature=[image])
         _finish(path)
         write_text(os.path.join(temporary, SPEC_NAME), spec.to_json())
+        write_sums(temporary, (_NAME, SPEC_NAME))
         agreement = check_agreement(
             model, open_export(path).run, check.batches(), what=_NAME, print_fn=check.print_fn
         )
@@ -70,13 +74,17 @@ def check_packages() -> None:
     Raises:
       ValueError: they are not.
     """
-    packages = ("tf2onnx", "onnx", "onnxruntime")
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    missing = missing_packages()
     if missing:
         raise ValueError(
-            f"--format=onnx needs {', '.join(packages)}; missing: {', '.join(missing)}. Run pip"
+            f"--format=onnx needs {', '.join(_PACKAGES)}; missing: {', '.join(missing)}. Run pip"
             " install -e '.[onnx]'."
         )
+
+
+def missing_packages() -> list[str]:
+    """Names of the packages that writing an ONNX file takes and that are not installed."""
+    return [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
 
 
 def _finish(path: str) -> None:
@@ -123,8 +131,10 @@ def _take_softmax_over_the_last_axis(graph: Any) -> None:
     """
     helper = importlib.import_module("onnx.helper")
     for node in graph.node:
+        if node.op_type != "Softmax":
+            continue
         readers = [other for other in graph.node if node.output[0] in other.input]
-        if node.op_type != "Softmax" or [each.op_type for each in readers] != ["Transpose"]:
+        if [each.op_type for each in readers] != ["Transpose"]:
             continue
         (transpose,) = readers
         axis, order = (helper.get_attribute_value(each.attribute[0]) for each in (node, transpose))

@@ -7,12 +7,14 @@ import dataclasses
 import importlib
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from deeplab_tf.export.checksums import check_sum, read_sums
 from deeplab_tf.export.saved_model import SavedModel
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.json_files import read_json
@@ -58,6 +60,7 @@ class OpenedExport:
         Raises:
           ValueError: the images are of another type, shape or size than the export takes, the
             export fails on them, or its label map has values that are not classes.
+          MemoryError: the images take too much memory.
         """
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size:
@@ -70,7 +73,15 @@ class OpenedExport:
                 f" got {images.shape[1]}x{images.shape[2]}. Resize them, or export the model with"
                 " other values of --height and --width."
             )
-        outputs = {name: np.asarray(value) for name, value in self.run(images).items()}
+        try:
+            outputs = {name: np.asarray(value) for name, value in self.run(images).items()}
+        except (MemoryError, ValueError, tf.errors.ResourceExhaustedError):
+            raise
+        except Exception as error:  # whatever the engine raises
+            raise ValueError(
+                f"this {self.kind} export fails on images of {images.shape[1]}x{images.shape[2]}"
+                f" pixels: {_reason(error)}"
+            ) from error
         label_map = outputs["label_map"]
         if label_map.shape != images.shape[:3]:
             raise ValueError(
@@ -123,6 +134,10 @@ def open_export(path: str, *, allow_any_op: bool = False) -> OpenedExport:
             f"no {SPEC_NAME} beside {file}; it has the classes. Keep the files of an export in one"
             " directory."
         )
+    listed = read_sums(os.path.dirname(file))
+    for each in (file, spec_path):
+        if os.path.basename(each) in listed:  # a file may have another name now
+            check_sum(each, listed[os.path.basename(each)])
     spec = read_json(spec_path, DatasetSpec.from_tree)
     if kind == "onnx":
         return _open_onnx(file, spec)
@@ -155,7 +170,12 @@ def _found(path: str) -> dict[str, str]:
 def _open_keras(path: str) -> OpenedExport:
     """A .keras file, in Keras' safe mode."""
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
+            # Keras goes by the name, and only warns where weights are missing.
+            link = os.path.join(place, _NAMES["keras"])
+            os.symlink(os.path.abspath(path), link)
+            warnings.filterwarnings("error", "(?s).*freshly-initialized weights")
+            model = keras.saving.load_model(link, compile=False, safe_mode=True)
     except (MemoryError, ImportError):
         raise
     except Exception as error:  # whatever Keras raises on a file that is damaged
@@ -164,6 +184,14 @@ def _open_keras(path: str) -> OpenedExport:
     if spec is None:
         raise ValueError(
             f"{path} must hold the classes of a dataset, as export.py writes them; it has none."
+        )
+    if (model.input_shape, model.output_shape) != (
+        (None, None, None, 3),
+        (None, None, None, spec.num_classes),
+    ):
+        raise ValueError(
+            f"{path} must be a network of image [N, H, W, 3] -> logits [N, H, W,"
+            f" {spec.num_classes}]; got {model.input_shape} -> {model.output_shape}."
         )
 
     @tf.function(autograph=False)
@@ -197,10 +225,15 @@ def _open_litert(path: str, spec: DatasetSpec, *, allow_any_op: bool) -> OpenedE
             # By default it runs in one thread.
             interpreter = tf.lite.Interpreter(model_path=path, num_threads=os.cpu_count())
             run = interpreter.get_signature_runner("serving_default")
-            (image,) = run.get_input_details().values()
+            inputs = run.get_input_details()
+            image = inputs["image"]
             outputs = run.get_output_details()
     except (ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
+    except KeyError:
+        raise ValueError(
+            f"{path} must have the input that export.py writes, image; got {', '.join(inputs)}."
+        ) from None
     _, height, width, _ = image["shape"] if len(image["shape"]) == 4 else (0, 0, 0, 0)
     if (image["dtype"], list(image["shape"])) != (np.uint8, [1, height, width, 3]) or (
         "label_map" not in outputs
@@ -229,7 +262,9 @@ def _open_onnx(path: str, spec: DatasetSpec) -> OpenedExport:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors, which are raised too
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], enable_fallback=False
+        )
     except Exception as error:  # its own classes, of which none is public
         raise _unreadable(path, error) from error
     names = [output.name for output in session.get_outputs()]
@@ -247,8 +282,11 @@ def _open_onnx(path: str, spec: DatasetSpec) -> OpenedExport:
 
 
 def _unreadable(path: str, error: Exception) -> ValueError:
-    reason = " ".join(str(error)[:300].split()) or type(error).__name__
-    return ValueError(f"{path} is not a readable export: {reason}")
+    return ValueError(f"{path} is not a readable export: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error)[:300].split()) or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 from typing import Any
 
 import numpy as np
 
 from deeplab_tf.export.agreement import Check, check_agreement
+from deeplab_tf.export.checksums import NAME, check_sum, read_sums, write_sums
 from deeplab_tf.export.directory import new_directory
 from deeplab_tf.export.graph_check import check_saved_model
 from deeplab_tf.export.model_card import Origin, write_card
 from deeplab_tf.export.serving import native_atrous_convolutions
 from deeplab_tf.inference import inference_model
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
-from deeplab_tf.recipe.files import read_lines, write_text
+from deeplab_tf.recipe.files import write_text
 from deeplab_tf.recipe.json_files import read_json
 from deeplab_tf.recipe.lazy import keras, tf
 from deeplab_tf.recipe.messages import shortened
 
 # The SavedModel format's place for files that TensorFlow does not read.
-_SPEC_PATH = os.path.join("assets.extra", "dataset.json")
-_SUMS_PATH = os.path.join("assets.extra", "sha256.txt")  # as `sha256sum` writes it
+_EXTRA = "assets.extra"
+_SPEC_PATH = os.path.join(_EXTRA, "dataset.json")
 _GRAPH = "saved_model.pb"
 _DEFAULT, _BYTES = "serving_default", "serving_bytes"
 
@@ -72,29 +73,29 @@ def write_saved_model(
             f" {signature_names!r}."
         )
     check = check or Check()
-    try:
-        with new_directory(directory, model, spec) as temporary:
+    with new_directory(directory, model, spec) as temporary:
+        network = inference_model(model)
+        try:
             with native_atrous_convolutions():
-                _write(inference_model(model), temporary, signature_names)
-            write_text(os.path.join(temporary, _SPEC_PATH), spec.to_json())
-            _write_sums(temporary)
-            batches = check.batches()
-            exported = SavedModel(temporary)
-            agreement = check_agreement(
-                model, exported.predict, batches, what="the SavedModel", print_fn=check.print_fn
+                _write(network, temporary, signature_names)
+        except tf.errors.OpError as error:  # such as that of a full disk
+            reason = re.sub(r"\{\{.*?\}\} ", "", error.message)
+            raise OSError(f"could not write {directory}: {reason}") from error
+        write_text(os.path.join(temporary, _SPEC_PATH), spec.to_json())
+        write_sums(temporary, _files(temporary), _EXTRA)
+        batches = check.batches()
+        exported = SavedModel(temporary)
+        agreement = check_agreement(
+            model, exported.predict, batches, what="the SavedModel", print_fn=check.print_fn
+        )
+        exported.check_other_signatures(batches[0][:1])
+        extra = " Signature `serving_bytes` takes `image_bytes`, string [1], a JPEG or PNG file."
+        if signature_names == "released":
+            extra += (
+                " Signature `serving_default` takes `ImageTensor`, uint8 [1, H, W, 3], and"
+                " gives `SemanticPredictions`, int32 [1, H, W]."
             )
-            exported.check_other_signatures(batches[0][:1])
-            extra = (
-                " Signature `serving_bytes` takes `image_bytes`, string [1], a JPEG or PNG file."
-            )
-            if signature_names == "released":
-                extra += (
-                    " Signature `serving_default` takes `ImageTensor`, uint8 [1, H, W, 3], and"
-                    " gives `SemanticPredictions`, int32 [1, H, W]."
-                )
-            write_card(temporary, "saved_model", spec, agreement, extra=extra, origin=origin)
-    except tf.errors.OpError as error:
-        raise OSError(f"could not write {directory}: {error.message}") from error
+        write_card(temporary, "saved_model", spec, agreement, extra=extra, origin=origin)
 
 
 def _write(network: keras.Model, directory: str, signature_names: str) -> None:
@@ -121,7 +122,7 @@ def _write(network: keras.Model, directory: str, signature_names: str) -> None:
         image.set_shape([None, None, 3])
         return predict(image[None])
 
-    def serve_released(ImageTensor):  # noqa: N803: the name of the input
+    def serve_released(ImageTensor):  # noqa: N803 (the name of the input)
         return {"SemanticPredictions": predict(ImageTensor)["label_map"]}
 
     # Not tf.saved_model.save of a tf.Module: converters do not freeze Keras' variables in one. No
@@ -173,13 +174,15 @@ class SavedModel:
             self._loaded = tf.saved_model.load(directory)
             signatures = self._loaded.signatures
             # `serve` has these names of inputs and outputs also where serving_default has others.
-            self._serve = signatures["serve" if "serve" in signatures else _DEFAULT]
+            # Earlier versions of export.py wrote serving_default alone.
+            name = "serve" if "serve" in signatures else _DEFAULT
+            self._serve = signatures[name]
         except (MemoryError, tf.errors.ResourceExhaustedError):
             raise
         except Exception as error:  # whatever TensorFlow raises on a graph that is damaged
             reason = " ".join(str(error)[:300].split()) or type(error).__name__
             raise ValueError(f"{directory} is not a readable SavedModel: {reason}") from error
-        _check_signature(directory, self._serve, self.spec.num_classes)
+        _check_signature(directory, name, self._serve, self.spec.num_classes)
 
     def predict(self, images: Any) -> dict[str, tf.Tensor]:
         """The signature: uint8 [N, H, W, 3] -> {"label_map", "probabilities"}.
@@ -238,8 +241,8 @@ def _check_kinds(directory: str) -> None:
             raise ValueError(f"{path} must be a regular file. Export the model again.")
 
 
-def _check_signature(directory: str, serve: Any, num_classes: int) -> None:
-    """Checks the inputs and outputs of serving_default.
+def _check_signature(directory: str, name: str, serve: Any, num_classes: int) -> None:
+    """Checks the inputs and outputs of the signature that predicts.
 
     Raises:
       ValueError: they are others than `write_saved_model` writes.
@@ -254,23 +257,18 @@ def _check_signature(directory: str, serve: Any, num_classes: int) -> None:
         "probabilities": (tf.float32, [None, None, None, num_classes]),
     }
     fits = found.keys() == wanted.keys() and all(
-        found[name].dtype == dtype
-        and found[name].shape.rank == len(shape)
-        and found[name].shape.is_compatible_with(shape)
-        for name, (dtype, shape) in wanted.items()
+        found[key].dtype == dtype
+        and found[key].shape.rank == len(shape)
+        and found[key].shape.is_compatible_with(shape)
+        for key, (dtype, shape) in wanted.items()
     )
     if not fits:
-        listed = (f"{name} {s.dtype.name} {s.shape}" for name, s in found.items())
+        listed = (f"{key} {value.dtype.name} {value.shape}" for key, value in found.items())
         raise ValueError(
-            f"{directory} must have the signature serving_default that export.py writes: image"
+            f"{directory} must have the signature {name} that export.py writes: image"
             f" uint8 [N, H, W, 3] -> label_map int32 [N, H, W] and probabilities float32"
             f" [N, H, W, {num_classes}]; got {shortened(listed, most=8)}."
         )
-
-
-def _write_sums(directory: str) -> None:
-    lines = [f"{_sha256(os.path.join(directory, name))}  {name}\n" for name in _files(directory)]
-    write_text(os.path.join(directory, _SUMS_PATH), "".join(lines))
 
 
 def _check_sums(directory: str) -> None:
@@ -278,19 +276,14 @@ def _check_sums(directory: str) -> None:
 
     A changed bit in a graph can be another graph that TensorFlow loads without an error.
     """
-    path = os.path.join(directory, _SUMS_PATH)
-    if not os.path.exists(path):
+    listed = read_sums(directory, _EXTRA)
+    if not listed:
         return
-    listed = dict(line.split("  ", 1)[::-1] for line in read_lines(path) if "  " in line)
     for name in _files(directory):
-        if listed.pop(name, None) != _sha256(os.path.join(directory, name)):
-            raise ValueError(
-                f"{os.path.join(directory, name)} is not the file that export.py wrote: it must"
-                f" have the SHA-256 that {_SUMS_PATH} lists. Export the model again."
-            )
+        check_sum(os.path.join(directory, name), listed.pop(name, None))
     if listed:
         raise ValueError(
-            f"{directory} must have all files that {_SUMS_PATH} lists; {shortened(listed)} is"
+            f"{directory} must have all files that {_EXTRA}/{NAME} lists; {shortened(listed)} is"
             " missing. Export the model again."
         )
 
@@ -300,8 +293,3 @@ def _files(directory: str) -> list[str]:
     folder = os.path.join(directory, "variables")
     variables = os.listdir(folder) if os.path.isdir(folder) else []
     return [_GRAPH, *(f"variables/{name}" for name in sorted(variables))]
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

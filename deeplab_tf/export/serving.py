@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 from deeplab_tf.inference import inference_model
 from deeplab_tf.recipe.lazy import keras, tf
+
+_TRACING = threading.RLock()
 
 
 def serving_model(model: keras.Model, *, probabilities: bool) -> keras.Model:
@@ -38,12 +41,15 @@ def native_atrous_convolutions() -> Iterator[None]:
     TensorFlow alone runs those of a large rate faster by space-to-batch. In a whole network on a
     CPU that hardly matters (513x513, native / space-to-batch: Xception-65 at output stride 16 0.9,
     at 8 with rates of 12, 24 and 36 1.2). Other engines run seven operations in place of one.
+
+    One thread at a time is in it: the rate belongs to the class.
     """
     from deeplab_tf.layers.atrous import AtrousDepthwiseConv2D
 
-    largest = AtrousDepthwiseConv2D.LARGEST_NATIVE_RATE
-    AtrousDepthwiseConv2D.LARGEST_NATIVE_RATE = float("inf")
-    try:
-        yield
-    finally:
-        AtrousDepthwiseConv2D.LARGEST_NATIVE_RATE = largest
+    with _TRACING:
+        largest = AtrousDepthwiseConv2D.LARGEST_NATIVE_RATE
+        AtrousDepthwiseConv2D.LARGEST_NATIVE_RATE = float("inf")
+        try:
+            yield
+        finally:
+            AtrousDepthwiseConv2D.LARGEST_NATIVE_RATE = largest

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from deeplab_tf.pages.html import percent, text
 
-_WIDTH, _HEIGHT = 420, 260  # of a chart, in its own units: text stays readable on a phone
+_WIDTH, _HEIGHT = 420, 260  # ours: of a chart, in its own units: text stays readable on a phone
 _LEFT, _TOP, _RIGHT, _BOTTOM = 40, 22, 14, 38  # margins, for the labels
-_MOST_TICKS = 6
+_MOST_TICKS = 6  # ours
 _COLORS = ("first", "second")  # classes in page.css
 
 Points = Sequence[tuple[float, float]]

@@ -13,7 +13,7 @@ from deeplab_tf.pages.html import cell, data, embedded, percent, section, table,
 _READABLE = 25  # ours: classes up to which the matrix is a table with numbers
 _LISTED = 20  # ours: of the most frequent confusions
 _WRONG, _RIGHT = (213, 94, 0), (31, 95, 191)  # --wrong and --accent of page.css
-_LEAST_SIDE = 600  # of the picture, pixels
+_LEAST_SIDE = 600  # ours: of the picture, pixels
 
 
 def confusion_section(matrix: np.ndarray, class_names: Sequence[str]) -> str:

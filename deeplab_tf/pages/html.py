@@ -26,7 +26,7 @@ _MOST_ROWS = 50  # ours: of a table that is shown as a whole
 
 
 def text(value: object) -> str:
-    """A value as text in HTML, in attributes too. Bytes that are no text are in hex."""
+    """A value as text in HTML, in attributes too. Bytes that are not text are in hex."""
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode())
 
 
@@ -160,7 +160,7 @@ def cell(content: str, value: float | None = None, column: Column = "number") ->
     if value is None:
         return f"<td>{content}</td>"
     # Rows without a value come last, however the table is sorted.
-    number = "" if math.isnan(value) else f"{value:.6g}"
+    number = "" if math.isnan(value) else f"{value:.15g}"  # a count of pixels, to the last one
     return f'<td class="{column}" data-value="{number}">{content}</td>'
 
 

@@ -1,7 +1,7 @@
 
 "use strict";
 
-// Tables: a click on a heading sorts the rows by it, a second click the other way round.
+// Tables: a click on a heading sorts the rows by it, a second click the other way around.
 for (const button of document.querySelectorAll("table.sortable th button")) {
   button.addEventListener("click", () => {
     const heading = button.parentElement, table = heading.closest("table");

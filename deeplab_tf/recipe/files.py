@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -26,6 +27,10 @@ def write_bytes(path: str, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync(os.path.dirname(path) or ".")
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error  # which write() does not know
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
@@ -35,15 +40,22 @@ def check_writable(path: str) -> None:
     """Checks that a file can be written, before the work whose result it takes.
 
     Raises:
-      OSError: it is a directory, or its directory cannot be written or made.
+      OSError: it is a directory, a pipe or a device, its name is too long, or its directory cannot
+        be written or made.
     """
+    if not os.path.basename(path):
+        raise OSError(f"{path} cannot be written.")
     path = os.path.abspath(path)
     folder = os.path.dirname(path)
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
-    if os.path.isdir(path) or not os.path.isdir(folder):
+    if (os.path.exists(path) and not os.path.isfile(path)) or not os.path.isdir(folder):
         raise OSError(f"{path} cannot be written.")
+    missing = os.path.relpath(f"{path}.{os.getpid()}.tmp", folder).split(os.sep)
     try:
+        for name in missing:
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(os.path.join(folder, name))  # refuses names that are too long
         # Not os.access, which allows root what the file system does not.
         with tempfile.TemporaryFile(dir=folder):
             pass

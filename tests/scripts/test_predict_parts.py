@@ -345,10 +345,17 @@ def test_another_model_is_refused_unless_its_predictions_take_their_place(tmp_pa
         ("{}\n{\n", "line 2 is damaged (not readable JSON"),
         ('{}\n{"name": "a"}\n', "line 2 is damaged (state must be there; it is missing)"),
         ("junk\n", "line 1 is damaged (not readable JSON"),
+        (b"\xff\n", "it must be text in UTF-8"),
+        *(
+            ("{}\n" + entry("a.png", **{key: value}).line(), f"line 2 is damaged ({key} must be ")
+            for key, value in [("height", 0), ("width", -3), ("written", ("page",))]
+        ),
+        ("{}\n" + entry("a.mp4").line(), "line 2 is damaged (written must be some of overlay"),
     ],
 )
 def test_a_damaged_record_is_named_with_its_line(tmp_path, content, says):
-    (tmp_path / "predictions.jsonl").write_text(content)
+    content = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "predictions.jsonl").write_bytes(content)
     with (
         pytest.raises(ValueError, match="predictions.jsonl: ") as caught,
         opened(str(tmp_path), MADE_BY, overwrite=False),
@@ -357,6 +364,59 @@ def test_a_damaged_record_is_named_with_its_line(tmp_path, content, says):
     assert says in str(caught.value)
     with opened(str(tmp_path), MADE_BY, overwrite=True) as record:
         assert not record.done
+
+
+@pytest.mark.parametrize("name", ["../mine.png", "/mine.png", "x/../../mine.png", "", "x\0.png"])
+def test_a_record_cannot_have_files_elsewhere_removed(tmp_path, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "mine.png").write_text("mine")
+    (out / "predictions.jsonl").write_text("{}\n" + entry(name, written=("index",)).line())
+    with pytest.raises(ValueError, match="a path inside"), opened(str(out), MADE_BY, overwrite=0):
+        pass
+    with opened(str(out), MADE_BY, overwrite=True):
+        pass
+    assert (tmp_path / "mine.png").exists()
+
+
+def test_overwriting_removes_what_is_left_of_an_image_that_lacks_a_file(tmp_path):
+    write_files(tmp_path, entry("a.png"))
+    with opened(str(tmp_path), MADE_BY, overwrite=False) as record:
+        record.add(entry("a.png"))
+    (tmp_path / "a_overlay.png").unlink()
+    with opened(str(tmp_path), MADE_BY, overwrite=True) as record:
+        assert not record.done
+    assert os.listdir(tmp_path) == ["predictions.jsonl"]
+
+
+def test_predictions_of_an_image_do_not_replace_those_of_another_one(tmp_path):
+    write_files(tmp_path, entry("x/a.png"))
+    with opened(str(tmp_path), MADE_BY, overwrite=False) as record:
+        record.add(entry("x/a.png"))
+        record.check_names(["x/a.png", "a.png", "x/b.jpg", "x/a.mp4"])
+        for name in ("x/a.jpg", "x/a_overlay.jpg"):
+            with pytest.raises(ValueError, match=rf"is for x/a.png, .* by that of {name}"):
+                record.check_names(["b.png", name])
+
+
+def test_files_of_an_image_that_has_changed_since_do_not_count_as_written(tmp_path):
+    with opened(str(tmp_path), MADE_BY, overwrite=False) as record:
+        record.add(entry("a.png", written=("index",)))
+        record.add(entry("a.png", written=("overlay",), state=FileState(11, 20)))
+        assert record.done["a.png"].written == ("overlay",)
+
+
+def test_an_image_that_goes_away_fails_alone(tmp_path, monkeypatch):
+    photos = drawn(tmp_path / "in", {f"{i}.png": (4, 6) for i in range(3)})
+
+    def state(path):
+        if path.endswith("1.png"):  # removed between two looks at it
+            raise FileNotFoundError(path)
+        return state_of(path)
+
+    monkeypatch.setattr("predict_batches.state_of", state)
+    found = list(batches(photos, 1))
+    assert [isinstance(each, tuple) for each in found] == [False, True, False]
 
 
 def test_two_runs_do_not_write_into_one_directory(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import types
@@ -14,6 +15,7 @@ import scoring
 import tensorflow as tf
 from PIL import Image
 
+from deeplab_tf import zoo
 from deeplab_tf.classifier import ClassifierConfig
 from deeplab_tf.data.datasets.folder import Folder
 from deeplab_tf.data.datasets.image_classes import ImageClasses
@@ -92,6 +94,19 @@ def place(tmp_path_factory) -> pathlib.Path:
     return place
 
 
+def test_a_network_that_has_diverged_is_refused(tmp_path):
+    write_run(tmp_path, "run")
+    workdir = str(tmp_path / "run")
+    model = zoo.load_model(workdir)
+    values = model.weights[-1].numpy()
+    values.flat[0] = np.nan
+    model.weights[-1].assign(values)
+    Checkpointer(workdir, model).save(8)
+    with pytest.raises(ValueError, match="of step 8 in .* is not: the run has diverged"):
+        zoo.load_model(workdir)
+    assert zoo.load_model(workdir, checkpoint=7).checkpoint_step == 7
+
+
 @pytest.mark.slow  # two processes that import TensorFlow
 def test_evaluate_writes_a_report_beside_the_scores(place, tmp_path):
     flags = ("--eval.trimap_widths=1,2", "--eval.boundary_iou=true", "--report_images=1")
@@ -117,6 +132,20 @@ def test_evaluate_writes_a_report_beside_the_scores(place, tmp_path):
     assert without.returncode == 0, without.stderr
     page = (place / "first" / "evaluation.html").read_text()
     assert "data:image/jpeg" not in page and len(page) < 60_000
+
+
+@pytest.mark.slow  # a process that imports TensorFlow
+def test_a_label_that_cannot_be_read_is_one_line(place, tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    labels = tmp_path / "labels"
+    shutil.copytree(place / "labels", labels)
+    for path in labels.iterdir():
+        path.write_bytes(b"no picture")
+    done = run("evaluate", f"--workdir={place}/first", f"--dataset.labels_dir={labels}",
+               f"--output={tmp_path}/s.json")  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "cannot be read: not a picture in PNG format" in done.stderr.splitlines()[-1]
+    assert sorted(os.listdir(tmp_path)) == ["labels"]
 
 
 @pytest.mark.slow  # two processes that import TensorFlow

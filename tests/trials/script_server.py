@@ -24,7 +24,7 @@ def main() -> None:
     """Imports what scripts import, then serves until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing but answers goes there
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "1"  # as cli.py sets it
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # as cli.py sets it
     sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
     os.chdir(ROOT)
     import keras  # noqa: F401

@@ -161,6 +161,12 @@ _FLAGS = {
         ("--workdir=", "--workdir must be given and not empty"),
         (f"{EVALUATE} --output={{run}}/a.html", "--output must name a JSON file; "),
         (f"{EVALUATE} --output={{run}}/a.csv", "--output must name a JSON file; "),
+        (f"{EVALUATE} --output={{run}}/recipe.json", "recipe.json is a file of the training run."),
+        (f"{EVALUATE} --output={{run}}/metrics.json", "metrics.csv is a file of the training run."),
+        (
+            f"{EVALUATE} --output={{new}}/scores/",
+            "cannot be written. Name another file with --outp",
+        ),
         (f"{EVALUATE} --report_images=-1", "--report_images=-1: -1 is not an integer in the range"),
         (f"{EVALUATE} --report_images=101", "--report_images=101: 101 is not an integer in the ra"),
         (f"{EVALUATE} --report_images=1.5", "--report_images=1.5: invalid literal"),

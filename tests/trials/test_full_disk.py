@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytestmark = pytest.mark.slow  # processes that import TensorFlow
 
@@ -101,11 +103,35 @@ def test_a_preparation_on_a_full_disk_leaves_nothing(root, mount):
     assert not [path for path in left if "/data/" in path], left
 
 
-def test_an_export_on_a_full_disk_leaves_nothing(root, mount, data_dir):
+def _trained(root, mount, data_dir):
+    """The workdir of two steps, beside the disk."""
     run = mount.parent / "run"
     flags = [*_FLAGS[:-4], "--train.steps=2", f"--data_dir={data_dir}", f"--workdir={run}"]
     subprocess.run([sys.executable, "scripts/train.py", *flags], cwd=root, check=True,
                    capture_output=True)  # fmt: skip
+    return run
+
+
+def test_predictions_on_a_full_disk_end_in_one_line_and_resume(root, mount, data_dir):
+    random = np.random.default_rng(0)
+    images = mount.parent / "in"
+    images.mkdir()
+    for i in range(12):
+        pixels = random.integers(0, 256, (60, 80, 3), np.uint8)
+        Image.fromarray(pixels).save(images / f"{i:02d}.png")
+    command = ("scripts/predict.py", f"--model={_trained(root, mount, data_dir)}",
+               f"--images={images}", f"--output={mount}/out")  # fmt: skip
+    status, output, left = _on_small_disk(root, mount, 1_000, 900, *command)
+    _check_one_line(status, output, left)
+    assert 0 < len([path for path in left if path.endswith("_overlay.png")]) < 12
+    status, output, left = _on_small_disk(root, mount, 1_000, 0, *command)
+    assert status == 0, output[-2000:]
+    assert "of 12 images are predicted already" in output
+    assert len([path for path in left if path.endswith("_overlay.png")]) == 12
+
+
+def test_an_export_on_a_full_disk_leaves_nothing(root, mount, data_dir):
+    run = _trained(root, mount, data_dir)
     for room in (8, 400):
         status, output, left = _on_small_disk(
             root, mount, 5_000, 5_000 - room,

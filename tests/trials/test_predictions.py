@@ -2,8 +2,10 @@
 
 import importlib.util
 import itertools
+import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,6 +173,16 @@ def test_every_format_is_recognized_and_predicts_what_the_workdir_predicts(
         assert done.code == 1 and "gives no probabilities" in done.stderr
         assert not (tmp_path / "other").exists()
 
+        for name in ("model.tflite", "dataset.json"):
+            shutil.copy(model / name, tmp_path)
+        alone = [*flags, f"--model={tmp_path}/model.tflite", f"--output={tmp_path}/alone"]
+        assert scripts.run("predict", *alone).code == 0
+        spec = tmp_path / "dataset.json"  # which the file needs beside it
+        tree = json.loads(spec.read_text())
+        spec.write_text(json.dumps({**tree, "class_names": tree["class_names"][::-1]}))
+        refused = scripts.run("predict", *alone)
+        assert refused.code == 1 and "has other weights or classes" in refused.stderr
+
 
 def test_a_video_becomes_a_video_of_the_same_frames(scripts, trained, tmp_path):
     av = pytest.importorskip("av", reason="av, which reads videos, is not installed")
@@ -183,12 +195,23 @@ def test_a_video_becomes_a_video_of_the_same_frames(scripts, trained, tmp_path):
                 pixels = np.full((height, width, 3), 20 * i, np.uint8)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             container.mux(stream.encode(None))
+    with av.open(str(tmp_path / "order.avi"), "w") as container:  # whose times do not ascend
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for i in range(10):
+            pixels = np.full((32, 32, 3), 20 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
     (tmp_path / "damaged.mov").write_bytes(b"no video")
+    (tmp_path / "playlist.mp4").write_text("ffconcat version 1.0\nfile clip.mp4\n")
+    os.mkfifo(tmp_path / "pipe.mp4")
     out = tmp_path / "out"
-    flags = [f"--model={trained}", f"--images={tmp_path}/*.m*", f"--output={out}", "--batch_size=4"]
+    flags = [f"--model={trained}", f"--images={tmp_path}/*.*", f"--output={out}", "--batch_size=4"]
     done = scripts.run("predict", *flags)
     assert done.code == 1 and "damaged.mov: not a readable video" in done.stderr, done.stderr
-    made = {"clip_overlay.mp4", "odd_overlay.mp4"}
+    assert "playlist.mp4: not a readable video" in done.stderr  # it would name other files
+    assert "pipe.mp4: it is not a regular file" in done.stderr
+    made = {"clip_overlay.mp4", "odd_overlay.mp4", "order_overlay.mp4"}
     assert set(os.listdir(out)) == {*made, "predictions.jsonl", "legend.png"}
     for name, size in sizes.items():
         with (
@@ -203,7 +226,9 @@ def test_a_video_becomes_a_video_of_the_same_frames(scripts, trained, tmp_path):
             rates = [each.streams.video[0].average_rate for each in (source, made)]
             # Matroska has milliseconds, of which the last frame's end is not stored.
             assert float(rates[1]) == pytest.approx(float(rates[0]), rel=1e-2)
-    assert "2 of 3 images are predicted already" in scripts.run("predict", *flags).stdout
+    with av.open(str(out / "order_overlay.mp4")) as made:
+        assert len([*made.decode(video=0)]) == 10
+    assert "3 of 6 images are predicted already" in scripts.run("predict", *flags).stdout
 
 
 @pytest.mark.skipif(importlib.util.find_spec("av") is not None, reason="av is installed")

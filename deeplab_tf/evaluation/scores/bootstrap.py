@@ -5,11 +5,11 @@ with replacement, and the score of these is computed as that of the whole set is
 their pixels. Over many draws the scores spread as they would over other sets of N such images. The
 interval lies between two percentiles of them.
 
-The interval says how the choice of images matters, not how another training would. It is too
-narrow for few images and for classes that occur in few of them: that of a
-class in one image has no width. Where absent classes are left out of a mean, it also shows which
-classes a draw has. Images count as independent: for those that resemble each other, such as frames
-of a video, it is too narrow too.
+The interval says how much the choice of the images matters, not how another training would score.
+It is too narrow for few images, and for classes that occur in few of them: that of a class in one
+image has no width. Where absent classes are left out of a mean, it also shows which classes a draw
+has. Images count as independent: for those that resemble each other, such as frames of a video, it
+is too narrow too.
 """
 
 from __future__ import annotations
@@ -80,17 +80,13 @@ def intervals(
     }
 
 
-def share_interval(
-    part: int, whole: int, *, level: float = LEVEL, draws: int = DRAWS, seed: int = SEED
-) -> Estimate:
+def share_interval(part: int, whole: int, *, draws: int = DRAWS) -> Estimate:
     """A share of the images, such as those that are right, with its percentile interval.
 
     Args:
       part: number of images that count.
       whole: N, number of images.
-      level: share of the draws in the interval.
       draws: B, how often N images are drawn.
-      seed: of the draws.
 
     Returns:
       The estimate; without an interval if there are fewer than two images, NaN if there are none.
@@ -99,8 +95,8 @@ def share_interval(
     if whole < 2:
         return Estimate(share, math.nan, math.nan)
     # How many of N drawn images count follows the binomial distribution.
-    drawn = np.random.default_rng(seed).binomial(whole, share, draws) / whole
-    return Estimate(share, *percentiles(drawn, level))
+    drawn = np.random.default_rng(SEED).binomial(whole, share, draws) / whole
+    return Estimate(share, *percentiles(drawn, LEVEL))
 
 
 def paired_differences(

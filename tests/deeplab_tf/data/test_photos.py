@@ -249,6 +249,12 @@ def test_a_folder_is_searched_for_photos_and_a_pattern_finds_videos_too(tmp_path
         ({"x/legend.jpg": "legend.jpg"}, "the legend and x/legend.jpg would both"),
         ({"x/../out/a.jpg": "a.jpg"}, "--output must not be the directory of x/../out/a.jpg"),
         ({"out/y/a.jpg": "y/a.jpg"}, "--output must not be the directory of out/y/a.jpg"),
+        ({"x/lock/a.jpg": "lock/a.jpg"}, "the lock would be written to out/lock, and the predic"),
+        ({"x/index.html/y/a.jpg": "index.html/y/a.jpg"}, "the page would be written to out/index"),
+        (
+            {"x/a.png/b.jpg": "a.png/b.jpg", "x/a.jpg": "a.jpg"},
+            "x/a.jpg would be written to out/a.png, and the predictions of x/a.png/b.jpg below it",
+        ),
     ],
 )
 def test_no_prediction_overwrites_anything(names, message):

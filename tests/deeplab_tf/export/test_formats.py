@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from deeplab_tf.data.datasets.shapes import draw
 from deeplab_tf.export.agreement import Check, check_agreement
 from deeplab_tf.export.keras_file import write_keras
 from deeplab_tf.export.litert import write_litert
+from deeplab_tf.export.serving import native_atrous_convolutions
 from deeplab_tf.layers.atrous import AtrousDepthwiseConv2D
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 from jpu_tf.model import FastFCNConfig
@@ -73,8 +75,40 @@ def test_a_wrong_pixel_is_counted_and_a_tie_is_not():
     predict = lambda images: {"label_map": np.array([[[1, 0, 2, 0]]])}  # noqa: E731
     check_agreement(model, predict, least=0.75, **arguments)
     assert "it: 75 % of the pixels agree" in said[0] and "0.5 less probable" in said[0]
-    with pytest.raises(RuntimeError, match="in 76 % of the pixels; 75 % of the pixels agree"):
+    # What a user can cause is a ValueError: export.py prints it in one line.
+    with pytest.raises(ValueError, match="in 76 % of the pixels; 75 % of the pixels agree"):
         check_agreement(model, predict, least=0.76, **arguments)
+    with pytest.raises(RuntimeError, match="the model's predictions; 75 % of the pixels agree"):
+        check_agreement(model, predict, **arguments)
+
+
+def test_a_model_whose_logits_are_not_finite_is_refused():
+    def model(images, training):
+        return np.full((1, 1, 4, 2), np.nan)
+
+    predict = lambda images: {"label_map": np.zeros((1, 1, 4), int)}  # noqa: E731
+    with pytest.raises(ValueError, match="must give finite logits.*Choose another --checkpoint"):
+        check_agreement(model, predict, [np.zeros((1, 1, 4, 3), np.uint8)], what="it", least=0)
+
+
+def test_the_comparison_is_without_tensor_float_32_and_leaves_the_setting_as_it_was():
+    config, seen = tf.config.experimental, []
+
+    def model(images, training):
+        seen.append(config.tensor_float_32_execution_enabled())
+        return np.zeros((1, 1, 4, 2))
+
+    def predict(images):
+        seen.append(config.tensor_float_32_execution_enabled())
+        return {"label_map": np.zeros((1, 1, 4), int)}
+
+    before = config.tensor_float_32_execution_enabled()
+    config.enable_tensor_float_32_execution(True)
+    try:
+        check_agreement(model, predict, [np.zeros((1, 1, 4, 3), np.uint8)], what="it")
+        assert seen == [False, False] and config.tensor_float_32_execution_enabled()
+    finally:
+        config.enable_tensor_float_32_execution(before)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +138,29 @@ def test_photos_are_compared_and_large_ones_shrunk():
     photo = np.zeros((300, 1026, 3), np.uint8)
     shapes = [batch.shape for batch in Check(images=[photo] * 99).batches()]
     assert shapes == [(2, 65, 97, 3), (1, 64, 100, 3), *[(1, 150, 513, 3)] * 16]
-    assert len(Check(images=[photo] * 99).batches_of_size(33, 17)) == 99
+    shapes = [batch.shape for batch in Check(images=[photo] * 99).batches_of_size(33, 17)]
+    assert shapes == [(1, 33, 17, 3)] * 99
+
+
+def test_exports_in_several_threads_leave_the_rate_of_training_as_it_was():
+    entered, both_inside = threading.Event(), threading.Event()
+
+    def enter_first():
+        with native_atrous_convolutions():
+            entered.set()
+            both_inside.wait(0.2)  # in vain, if one thread at a time is inside
+
+    def leave_last():
+        with native_atrous_convolutions():
+            both_inside.set()
+            first.join()
+
+    first, last = threading.Thread(target=enter_first), threading.Thread(target=leave_last)
+    first.start()
+    entered.wait()
+    last.start()
+    last.join()
+    assert AtrousDepthwiseConv2D.LARGEST_NATIVE_RATE == 6
 
 
 # Keras
@@ -144,7 +200,7 @@ print(",".join(model.dataset_spec.class_names).encode())
 
 def test_a_litert_file_takes_pixels_of_its_size_and_gives_the_models_classes(small, tmp_path):
     write_litert(small, SPEC, str(tmp_path / "model"), height=33, width=49)
-    names = ["dataset.json", "labels.txt", "model.tflite", "model_card.md"]
+    names = ["dataset.json", "labels.txt", "model.tflite", "model_card.md", "sha256.txt"]
     assert sorted(os.listdir(tmp_path / "model")) == names
     lite = interpreter(tmp_path / "model")
     (image,), (label_map,) = lite.get_input_details(), lite.get_output_details()
@@ -164,7 +220,7 @@ def test_an_inexact_litert_file_is_refused_unless_it_is_wanted(tmp_path):
     model = keras.Model(image, keras.layers.Lambda(tf.sin)(noise))
     directory = str(tmp_path / "model")
     options = dict(precision="int8", height=33, width=33)
-    with pytest.raises(RuntimeError, match=r"in 98 % of the pixels.*--allow_inexact keeps it"):
+    with pytest.raises(ValueError, match=r"in 98 % of the pixels.*--allow_inexact keeps it"):
         write_litert(model, SPEC, directory, **options)
     assert os.listdir(tmp_path) == []
     write_litert(model, SPEC, directory, allow_inexact=True, **options)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -91,6 +92,16 @@ def test_scores_of_one_image_have_no_intervals(tmp_path):
     assert f"| mean IoU | {100 * scores['mean_iou']:.2f} |  |" in card(
         tmp_path, origin=origin(scores)
     )
+
+
+def test_names_with_marks_of_markdown_are_shown_as_they_are(tmp_path):
+    names = ("a|b", "<b>c</b>", "`d` *e*")
+    spec = dataclasses.replace(SPEC, class_names=names)
+    scores = {**evaluation(), "iou": dict.fromkeys(names, 0.5), "intervals": None}
+    write_card(str(tmp_path), "keras", spec, "all agree", origin=origin(scores))
+    text = (tmp_path / "model_card.md").read_text()
+    assert r"0 a\|b, 1 \<b\>c\</b\>, 2 \`d\` \*e\*." in text
+    assert r"| IoU of a\|b | 50.00 |" in text
 
 
 def test_data_whose_terms_are_not_known_is_said_to_be_so(tmp_path):

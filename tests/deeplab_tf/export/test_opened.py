@@ -71,7 +71,9 @@ def test_every_format_is_recognized_and_predicts_what_the_model_predicts(kind, m
 @pytest.mark.parametrize("kind", ["keras", "litert"])
 def test_a_file_is_recognized_under_any_name(kind, exports, tmp_path):
     shutil.copy(exports[kind] / FILES[kind], tmp_path / "photo.jpg")
+    (tmp_path / "dataset.json").write_text(SPEC.to_json())
     assert is_export(str(tmp_path / "photo.jpg"))
+    assert open_export(str(tmp_path / "photo.jpg")).kind == kind
 
 
 def test_other_files_and_directories_are_no_exports(tmp_path):
@@ -104,6 +106,18 @@ def test_a_damaged_export_is_one_line(kind, exports, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_changed_bit_is_found_in_every_format(kind, exports, tmp_path):
+    directory = shutil.copytree(exports[kind], tmp_path / "model")
+    weights = "variables/variables.data-00000-of-00001" if kind == "saved_model" else FILES[kind]
+    data = bytearray((directory / weights).read_bytes())
+    data[len(data) // 2] ^= 1
+    (directory / weights).write_bytes(data)
+    # LiteRT's interpreter crashes on some damaged files, and runs others.
+    with pytest.raises(ValueError, match="is not the file that export.py wrote|Bad CRC-32"):
+        open_export(str(directory))
+
+
 def test_a_file_without_its_classes_is_refused(exports, tmp_path):
     shutil.copy(exports["litert"] / "model.tflite", tmp_path)
     with pytest.raises(FileNotFoundError, match="no dataset.json beside .*Keep the files of an ex"):
@@ -114,6 +128,40 @@ def test_a_keras_file_without_classes_is_refused(model, tmp_path):
     SegmentationModel(model.input, model.output).save(tmp_path / "model.keras")
     with pytest.raises(ValueError, match="must hold the classes of a dataset"):
         open_export(str(tmp_path / "model.keras"))
+
+
+def test_a_keras_file_of_other_classes_than_it_says_is_refused(model, tmp_path):
+    other = SegmentationModel(model.input, keras.layers.Conv2D(2, 1)(model.output))
+    other.dataset_spec = SPEC
+    other.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"logits \[N, H, W, 3\]; got .*\(None, None, None, 2\)"):
+        open_export(str(tmp_path / "model.keras"))
+
+
+def test_images_on_which_an_export_fails_are_one_line(model, tmp_path):
+    wide = keras.layers.Conv2D(3, 9)(model.output)  # of at least 9x9 pixels
+    fickle = SegmentationModel(model.input, wide)
+    fickle.dataset_spec = SPEC
+    fickle.save(tmp_path / "model.keras")
+    opened = open_export(str(tmp_path / "model.keras"))
+    with pytest.raises(ValueError, match="keras export fails on images of 3x5 pixels: ") as caught:
+        opened.predict(np.zeros((1, 3, 5, 3), np.uint8))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_litert_file_with_another_input_is_refused(tmp_path):
+    @tf.function(input_signature=[tf.TensorSpec([1, 4, 4, 3], tf.uint8, name="pixels")])
+    def serve(pixels):
+        return {"label_map": tf.cast(pixels[..., 0], tf.int32)}
+
+    module = tf.Module()
+    module.serve = serve
+    tf.saved_model.save(module, str(tmp_path / "plain"), signatures=serve)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "plain"))
+    (tmp_path / "model.tflite").write_bytes(converter.convert())
+    (tmp_path / "dataset.json").write_text(SPEC.to_json())
+    with pytest.raises(ValueError, match="must have the input that export.py writes, image; got p"):
+        open_export(str(tmp_path / "model.tflite"))
 
 
 def test_a_keras_file_with_code_in_it_is_refused(model, tmp_path):

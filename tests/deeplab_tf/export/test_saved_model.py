@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import importlib.util
 import os
@@ -11,7 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from deeplab_tf.export import EXPORTERS
-from deeplab_tf.export.directory import whole_directory
+from deeplab_tf.export.directory import check_new, whole_directory
 from deeplab_tf.export.saved_model import SavedModel, write_saved_model
 from deeplab_tf.inference import inference_model
 from deeplab_tf.model import DeepLabV3PlusConfig
@@ -160,6 +161,39 @@ def test_an_occupied_directory_is_refused_and_left_alone(kind, tmp_path):
     with pytest.raises(FileExistsError, match="must be empty or absent"):
         EXPORTERS[kind](small_model(), SPEC, str(tmp_path))
     assert os.listdir(tmp_path) == ["mine.txt"]
+
+
+def test_an_export_to_a_link_to_an_empty_directory_is_in_that_directory(tmp_path):
+    (tmp_path / "place").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "place")
+    with whole_directory(str(tmp_path / "link")) as temporary:
+        pathlib.Path(temporary, "a").write_text("a")
+    assert sorted(os.listdir(tmp_path)) == ["link", "place"]
+    assert os.listdir(tmp_path / "place") == ["a"] and (tmp_path / "link").is_symlink()
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/model'"):
+        with whole_directory(str(tmp_path / "model")):
+            raise OSError(errno.ENOSPC, "No space left on device")  # as h5py says it
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_directory_that_cannot_be_renamed_is_refused_at_once(monkeypatch, tmp_path):
+    # A mounted volume of a container; mounting takes rights that tests do not have.
+    monkeypatch.setattr(os.path, "ismount", lambda path: True)
+    with pytest.raises(OSError, match="is where a file system is mounted.*Choose another"):
+        check_new(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_that_is_not_functional_is_refused(kind, tmp_path):
+    class Own(keras.Model):
+        """A subclass, which has no graph."""
+
+    with pytest.raises(ValueError, match="takes a functional model.*got an object of Own"):
+        EXPORTERS[kind](Own(), SPEC, str(tmp_path / "model"))
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

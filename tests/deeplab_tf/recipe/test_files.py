@@ -1,4 +1,5 @@
 import os
+import resource
 
 import pytest
 
@@ -40,9 +41,23 @@ def test_a_place_that_takes_no_file_is_found_before_anything_is_written(tmp_path
     for good in ("file", "new.json", "new/folder/new.json"):
         check_writable(str(tmp_path / good))
     assert os.listdir(tmp_path) == ["file"]
-    for bad in (".", "file/new.json", "file/folder/new.json"):
+    os.mkfifo(tmp_path / "pipe")
+    long = 250 * "x"  # room for the name, but not for that of the temporary file
+    for bad in (".", "file/new.json", "file/folder/new.json", "pipe", long, f"new/{long}", "new/"):
         with pytest.raises(OSError, match=r"cannot be written\.$"):
-            check_writable(str(tmp_path / bad))
+            check_writable(os.path.join(str(tmp_path), bad))
+    assert sorted(os.listdir(tmp_path)) == ["file", "pipe"]
+
+
+def test_a_write_that_fails_names_the_file(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*file\.txt'"):
+            write_text(str(tmp_path / "file.txt"), 100 * "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
