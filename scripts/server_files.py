@@ -182,8 +182,7 @@ def _predict(
     predictor: Predictor, server: ServerFormat, source: ExampleSource, paths: dict[str, str]
 ) -> None:
     """Writes the files that are not there. Those that are there are whole and of this model."""
-    import tensorflow as tf
-
+    from deeplab_tf.data import pipeline
     from deeplab_tf.evaluation.evaluate import each_example
     from deeplab_tf.training.report.progress import Progress
 
@@ -197,9 +196,9 @@ def _predict(
     if not missing:
         return
     print("predicting; the first image takes seconds longer")
-    examples = tf.data.Dataset.from_tensor_slices(tf.constant(missing, tf.int64))
-    examples = examples.map(source.read, tf.data.AUTOTUNE, deterministic=True)
-    examples = each_example(examples.prefetch(1), lambda i: source.name(missing[i]))
+    examples = each_example(
+        pipeline.eval_examples(source, missing), lambda i: source.name(missing[i])
+    )
     progress = Progress("predicting", len(files), start=kept)
     for index, example in zip(missing, examples, strict=True):
         label_map = predictor.label_map(example["image"]).numpy()

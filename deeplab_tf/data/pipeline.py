@@ -8,6 +8,7 @@ number of workers, replicas and restarts, and shuffling needs no memory.
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
@@ -25,6 +26,7 @@ _TENSORFLOWS_OWN = re.compile(
 )
 _ATTEMPTS = 10  # ours: examples tried for one element; if all are bad, most of the dataset is
 _STAND_IN = 1 << 16  # ours: far from the augmentations' seeds
+_MOST_READERS = 8  # ours: images that are read at once for predictions; each may take 100 MB
 _READ_AHEAD = 64  # ours: batches; prefetching is never that far ahead of the step that failed
 _MOST_SKIPPED = 50  # ours: examples listed before the number of all others
 
@@ -292,15 +294,26 @@ def _checked(read: dict[str, tf.Tensor], num_classes: int, ignore_label: int) ->
 
 
 @tf.autograph.experimental.do_not_convert
-def eval_examples(source: ExampleSource) -> tf.data.Dataset:
+def eval_examples(source: ExampleSource, only: Sequence[int] | None = None) -> tf.data.Dataset:
     """The examples in order, at their own sizes.
+
+    Args:
+      source: of the split.
+      only: indices of the examples to read, in order; None: all.
 
     Returns:
       Dataset of {"image": uint8 [H, W, 3], "label": int32 [H, W], "name": string []}.
     """
     indices = tf.data.Dataset.range(len(source))
-    examples = indices.map(source.read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return examples.prefetch(tf.data.AUTOTUNE)
+    if only is not None:
+        indices = tf.data.Dataset.from_tensor_slices(tf.constant(only, tf.int64))
+    readers = min(_MOST_READERS, os.cpu_count() or 1)
+    examples = indices.map(source.read, num_parallel_calls=readers, deterministic=True)
+    # Where numbers are autotuned, TensorFlow 2.21 may wait at the end of the examples for a thread
+    # that sleeps 2.56, 5.12, 10.24 s and so on after the beginning, up to a minute at a time.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return examples.prefetch(readers).with_options(options)
 
 
 def explain_failure(

@@ -334,3 +334,9 @@ def test_evaluation_reads_in_order_at_the_examples_own_sizes():
     examples = list(pipeline.eval_examples(_Numbered(3)))
     assert [int(e["image"][0, 0, 0]) for e in examples] == [0, 1, 2]
     assert examples[0]["image"].shape == (9, 11, 3) and examples[0]["label"].shape == (9, 11)
+    some = pipeline.eval_examples(_Numbered(5), [3, 1])
+    assert [int(e["image"][0, 0, 0]) for e in some] == [3, 1]
+
+
+def test_evaluation_waits_for_no_thread_that_tunes_it():
+    assert pipeline.eval_examples(_Numbered(3)).options().autotune.enabled is False
