@@ -26,16 +26,17 @@ def write_sums(directory: str, names: Iterable[str], place: str = "") -> None:
     write_text(os.path.join(directory, place, NAME), "".join(lines))
 
 
-def read_sums(directory: str, place: str = "") -> dict[str, str]:
-    """Name of a file -> its checksum; nothing if there is no list, as of earlier versions.
+def read_sums(directory: str, place: str = "") -> dict[str, str] | None:
+    """Name of a file -> its checksum; None: there is no list, as of earlier versions.
 
     Raises:
       OSError: the list cannot be read.
       ValueError: it is no text.
     """
     path = os.path.join(directory, place, NAME)
-    lines = read_lines(path) if os.path.isfile(path) else []
-    return dict(line.split("  ", 1)[::-1] for line in lines if "  " in line)
+    if not os.path.isfile(path):
+        return None
+    return dict(line.split("  ", 1)[::-1] for line in read_lines(path) if "  " in line)
 
 
 def check_sum(path: str, expected: str | None) -> None:

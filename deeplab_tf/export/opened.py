@@ -134,7 +134,7 @@ def open_export(path: str, *, allow_any_op: bool = False) -> OpenedExport:
             f"no {SPEC_NAME} beside {file}; it has the classes. Keep the files of an export in one"
             " directory."
         )
-    listed = read_sums(os.path.dirname(file))
+    listed = read_sums(os.path.dirname(file)) or {}
     for each in (file, spec_path):
         if os.path.basename(each) in listed:  # a file may have another name now
             check_sum(each, listed[os.path.basename(each)])

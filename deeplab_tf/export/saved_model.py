@@ -277,7 +277,7 @@ def _check_sums(directory: str) -> None:
     A changed bit in a graph can be another graph that TensorFlow loads without an error.
     """
     listed = read_sums(directory, _EXTRA)
-    if not listed:
+    if listed is None:
         return
     for name in _files(directory):
         check_sum(os.path.join(directory, name), listed.pop(name, None))
