@@ -60,7 +60,7 @@ def check_writable(path: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"{path} cannot be written.") from error
+        raise OSError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def sync(path: str) -> None:

@@ -223,7 +223,7 @@ _FLAGS = {
     "export": [
         ("--workdir={run}", "--output must be given and not empty"),
         ("--output={new}", "--workdir must be given and not empty"),
-        ("--workdir={run} --output={new} --format=onnx", "--format=onnx: value should be one of"),
+        ("--workdir={run} --output={new} --format=onxx", "--format=onxx: value should be one of"),
     ],
     "server_files": [
         ("", "--eval.split must be given and not empty"),
@@ -381,10 +381,10 @@ _RECIPES = [
     ("must nest at most 32 deep", content("recipe.json", "[" * 10**5)),
     ("must nest at most 32 deep", content("recipe.json", '{"model":' * 900 + "1" + "}" * 900)),
     ("it must have at most", content("recipe.json", '{"a": "' + "x" * 2**24 + '"}')),
-    ("version must be there once", content("recipe.json", '{"version": 2, "version": 2}')),
-    ("version must be 2; got None", content("recipe.json", "{}")),
-    ("version must be 2; got 9", changed("recipe.json", set_to("version", value=9))),
-    ("version must be 2; got 2.0", changed("recipe.json", set_to("version", value=2.0))),
+    ("version must be there once", content("recipe.json", '{"version": 3, "version": 3}')),
+    ("version must be 3; got None", content("recipe.json", "{}")),
+    ("version must be 3; got 9", changed("recipe.json", set_to("version", value=9))),
+    ("version must be 3; got 3.0", changed("recipe.json", set_to("version", value=3.0))),
     ("it must be a regular file", replaced("recipe.json", lambda path: path.mkdir())),
     ("it must be a regular file", replaced("recipe.json", lambda path: os.mkfifo(path))),
     ("unknown part of a recipe 'protocol'", changed("recipe.json", set_to("protocol", value="x"))),

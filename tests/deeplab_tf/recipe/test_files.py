@@ -44,7 +44,7 @@ def test_a_place_that_takes_no_file_is_found_before_anything_is_written(tmp_path
     os.mkfifo(tmp_path / "pipe")
     long = 250 * "x"  # room for the name, but not for that of the temporary file
     for bad in (".", "file/new.json", "file/folder/new.json", "pipe", long, f"new/{long}", "new/"):
-        with pytest.raises(OSError, match=r"cannot be written\.$"):
+        with pytest.raises(OSError, match=r"cannot be written(: File name too long)?\.$"):
             check_writable(os.path.join(str(tmp_path), bad))
     assert sorted(os.listdir(tmp_path)) == ["file", "pipe"]
 
@@ -63,7 +63,7 @@ def test_a_write_that_fails_names_the_file(tmp_path):
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 def test_a_directory_that_is_read_only_takes_no_file(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(OSError, match=r"cannot be written\.$"):
+    with pytest.raises(OSError, match=r"cannot be written: Permission denied\.$"):
         check_writable(str(tmp_path / "file"))
 
 
