@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-import math
 import os
 import statistics
 import tempfile
@@ -22,8 +21,6 @@ import numpy as np
 
 from deeplab_tf.recipe.parts import ModelConfig
 
-Clock = Callable[[int], float]  # number of calls -> the seconds that they take
-
 # What can be compared with -> the packages that it needs besides the project's own.
 OTHERS: dict[str, tuple[str, ...]] = {
     "stock_keras": (),
@@ -31,8 +28,6 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "torch": ("torch",),
 }
 LARGEST_DIFFERENCE = 1e-3  # ours: rounding gives about 1e-6; a layer that differs gives 1e-1
-_TURN_SECONDS = 0.5  # ours: long against what wakes up and cools down when the other one stops
-_WARM_UP_CALLS = 3  # ours: the first one traces, the second may still choose algorithms
 _HEADS = ("ours ms", "theirs ms", "theirs / ours", "quartiles", "range", "pairs", "difference")
 _WIDTHS = (9, 11, 15, 16, 16, 7, 12)
 _NAME_WIDTH = 40
@@ -50,8 +45,8 @@ class Row:
     """
 
     name: str
-    ours: Clock
-    theirs: Clock
+    ours: benchmark_speed.Clock
+    theirs: benchmark_speed.Clock
     difference: float
 
 
@@ -143,7 +138,9 @@ def print_against(
                 f"{row.name}: both must compute the same to be timed, within"
                 f" {LARGEST_DIFFERENCE:g} of the largest value; got {row.difference:.2g}."
             )
-        cells = (*timed(row.ours, row.theirs, rounds).cells(), f"{row.difference:.1e}")
+        clocks = {"ours": row.ours, "theirs": row.theirs}
+        timing = Timing(**benchmark_speed.in_turns(clocks, rounds))
+        cells = (*timing.cells(), f"{row.difference:.1e}")
         print(_line(row.name, cells), flush=True)
     print(
         f"\n{_NOTES[other]}"
@@ -152,19 +149,6 @@ def print_against(
         " maps the share of pixels"
         "\nweights: random, moving statistics other than 0 and 1"
     )
-
-
-def timed(ours: Clock, theirs: Clock, rounds: int) -> Timing:
-    """Times both in turns: first ours, then theirs, in the next round the other way round."""
-    sides = {"ours": ours, "theirs": theirs}
-    calls, seconds = {}, {name: [] for name in sides}
-    for name, clock in sides.items():
-        clock(_WARM_UP_CALLS)
-        calls[name] = max(1, math.ceil(_TURN_SECONDS / clock(1)))
-    for i in range(rounds):
-        for name in sides if i % 2 == 0 else reversed(sides):
-            seconds[name].append(sides[name](calls[name]) / calls[name])
-    return Timing(**{name: tuple(taken) for name, taken in seconds.items()})
 
 
 def difference(ours: Any, theirs: Any) -> float:
@@ -319,7 +303,7 @@ def _row(name: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> Row:
     return Row(name=name, ours=_clock(ours), theirs=_clock(theirs), difference=found)
 
 
-def _clock(call: Callable[[], Any]) -> Clock:
+def _clock(call: Callable[[], Any]) -> benchmark_speed.Clock:
     return functools.partial(benchmark_speed.seconds, call)
 
 

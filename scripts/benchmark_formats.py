@@ -5,9 +5,7 @@ All take turns, so that a machine that is slow for a while is slow for all.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +23,6 @@ from deeplab_tf.export.opened import open_export
 if TYPE_CHECKING:
     import keras
 
-_TURN_SECONDS = 0.5  # ours: long against what wakes up and cools down when the other one stops
-_WARM_UP_CALLS = 3  # ours: the first one traces, the second may still choose algorithms
 _REFERENCE = "model.predict"
 _WIDTHS = (19, 10, 15, 10, 15, 16)
 _HEADS = ("format", "MB", "same pixels %", "ms", "of predict", "quartiles")
@@ -85,10 +81,13 @@ def print_formats(
             ]
             found[name] = (f"{_bytes(directory) / 1e6:.1f}", f"{100 * np.mean(same):.4g}")
             calls[name] = functools.partial(opened.predict, batches[0])
-        turns = in_turns(calls, rounds)
+        clocks = {
+            name: functools.partial(benchmark_speed.seconds, call) for name, call in calls.items()
+        }
+        turns = benchmark_speed.in_turns(clocks, rounds)
     print(_line(_HEADS))
     for name, taken in turns.items():
-        print(_line((name, *found[name], *taken.cells(turns[_REFERENCE]))), flush=True)
+        print(_line((name, *found[name], *cells(taken, turns[_REFERENCE]))), flush=True)
     print(
         "\nMB: of the directory of the export"
         "\nsame pixels: with the class that model.predict gives, ties included"
@@ -100,36 +99,18 @@ def print_formats(
         print(f"no row for onnx, which needs {', '.join(missing_packages())}")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Turns:
-    """Seconds per call, for each round."""
-
-    seconds: tuple[float, ...]
-
-    def cells(self, reference: Turns) -> tuple[str, str, str]:
-        """Median in ms; median and quartiles of the ratios to the reference of the same round."""
-        ratios = np.divide(self.seconds, reference.seconds)
-        low, median, high = np.percentile(ratios, [25, 50, 75])
-        milliseconds = f"{1e3 * np.median(self.seconds):.1f}"
-        return milliseconds, f"{median:.2f}", f"{low:.2f} to {high:.2f}"
-
-
-def in_turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Turns]:
-    """Times calls in turns, in the next round the other way round.
+def cells(seconds: Sequence[float], reference: Sequence[float]) -> tuple[str, str, str]:
+    """What is printed of a format.
 
     Args:
-      calls: by name.
-      rounds: turns of each, about half a second long.
+      seconds: per call, in each round.
+      reference: likewise, of what it is compared with.
+
+    Returns:
+      Median in ms; median and quartiles of the ratios to the reference of the same round.
     """
-    numbers, seconds = {}, {name: [] for name in calls}
-    for name, call in calls.items():
-        benchmark_speed.seconds(call, _WARM_UP_CALLS)
-        numbers[name] = max(1, math.ceil(_TURN_SECONDS / benchmark_speed.seconds(call, 1)))
-    for i in range(rounds):
-        for name in calls if i % 2 == 0 else reversed(calls):
-            taken = benchmark_speed.seconds(calls[name], numbers[name])
-            seconds[name].append(taken / numbers[name])
-    return {name: Turns(seconds=tuple(taken)) for name, taken in seconds.items()}
+    low, median, high = np.percentile(np.divide(seconds, reference), [25, 50, 75])
+    return f"{1e3 * np.median(seconds):.1f}", f"{median:.2f}", f"{low:.2f} to {high:.2f}"
 
 
 def _label_map(model: keras.Model, batch: np.ndarray) -> np.ndarray:

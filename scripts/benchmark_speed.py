@@ -8,11 +8,14 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from deeplab_tf.recipe.parts import ModelConfig
 
+Clock = Callable[[int], float]  # number of calls -> the seconds that they take
+
+_TURN_SECONDS = 0.5  # ours: long against what wakes up and cools down when another one stops
 _ROUND_SECONDS = 1.0  # ours: long against the clock and the start of a call
 _WARM_UP_CALLS = 3  # ours: the first one traces, the second may still choose algorithms
 IGNORE_LABEL = 255  # of pixels without a class
@@ -169,6 +172,26 @@ def seconds(call: Callable[[], Any], calls: int) -> float:
         call()
     tf.test.experimental.sync_devices()
     return time.perf_counter() - start
+
+
+def in_turns(clocks: Mapping[str, Clock], rounds: int) -> dict[str, tuple[float, ...]]:
+    """Times several ways in turns of half a second, so that a slow while is slow for all.
+
+    Args:
+      clocks: by name; in every other round they take their turns the other way round.
+      rounds: turns of each.
+
+    Returns:
+      Name -> seconds per call in each round.
+    """
+    calls, taken = {}, {name: [] for name in clocks}
+    for name, clock in clocks.items():
+        clock(_WARM_UP_CALLS)
+        calls[name] = max(1, math.ceil(_TURN_SECONDS / clock(1)))
+    for i in range(rounds):
+        for name in clocks if i % 2 == 0 else reversed(clocks):
+            taken[name].append(clocks[name](calls[name]) / calls[name])
+    return {name: tuple(each) for name, each in taken.items()}
 
 
 def device_text() -> str:

@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import trained
@@ -17,12 +17,11 @@ from deeplab_tf import zoo
 from deeplab_tf.data.photos import printable
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.export.opened import OpenedExport, is_export, open_export
+from deeplab_tf.pages.record import fingerprint
 from deeplab_tf.recipe import flags as recipe_flags
 from deeplab_tf.recipe.as_json import to_tree
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
-
-if TYPE_CHECKING:
-    import keras
+from deeplab_tf.weights import weights_by_name
 
 PARTS = {"predict": zoo.PREDICTS}
 
@@ -96,7 +95,12 @@ def of_workdir(path: str) -> Model:
         return {name: values.numpy() for name, values in outputs.items()}
 
     tree = to_tree(recipe)
-    made_by = _made_by(path, _weights(model, tree["model"]), tree["predict"])
+    decides = (
+        model.dataset_spec.to_json(),
+        json.dumps(tree["model"]),
+        fingerprint(weights_by_name(model)),
+    )
+    made_by = _made_by(path, map(str.encode, decides), tree["predict"])
     return Model(model.dataset_spec, made_by, run)
 
 
@@ -155,14 +159,6 @@ def _made_by(path: str, parts: Iterable[bytes], options: dict[str, Any]) -> dict
     for part in parts:
         checksum.update(part)
     return {"model": printable(path), "sha256": checksum.hexdigest(), "options": options}
-
-
-def _weights(model: keras.Model, options: dict[str, Any]) -> Iterator[bytes]:
-    """What decides the label maps of a network: its classes, its options and its weights."""
-    yield model.dataset_spec.to_json().encode()
-    yield json.dumps(options).encode()
-    for weight in model.weights:
-        yield np.ascontiguousarray(weight.numpy()).tobytes()
 
 
 def _bytes(path: str) -> Iterator[bytes]:

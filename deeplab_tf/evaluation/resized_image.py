@@ -164,16 +164,10 @@ class ResizedPredictor:
     def predict(
         self, images: np.ndarray | tf.Tensor, *, probabilities: bool = False
     ) -> dict[str, tf.Tensor]:
-        """Predictions of a batch, which the network sees at once; see `whole_image.Predictor`.
+        """Predictions of a batch, [N, H, W, 3] RGB 0..255, which the network sees at once.
 
-        Probabilities are resized back by nearest neighbor too, so that they fit the label map.
-
-        Args:
-          images: [N, H, W, 3] RGB 0..255, any numeric type.
-          probabilities: whether to return them too.
-
-        Returns:
-          "label_map", int32 [N, H, W], and "probabilities", float32 [N, H, W, K].
+        Arguments and result are those of `whole_image.Predictor.predict`. Probabilities are resized
+        back by nearest neighbor too, so that they fit the label map.
 
         Raises:
           ValueError: as `label_map` does.

@@ -16,6 +16,7 @@ import numpy as np
 
 from deeplab_tf.export.checksums import check_sum, read_sums
 from deeplab_tf.export.saved_model import SavedModel
+from deeplab_tf.export.serving import predictions
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.json_files import read_json
 from deeplab_tf.recipe.lazy import keras, tf
@@ -196,11 +197,7 @@ def _open_keras(path: str) -> OpenedExport:
 
     @tf.function(autograph=False)
     def run(images):
-        logits = tf.cast(model(tf.cast(images, tf.float32), training=False), tf.float32)
-        return {
-            "label_map": tf.argmax(logits, axis=-1, output_type=tf.int32),
-            "probabilities": tf.nn.softmax(logits),
-        }
+        return predictions(model(tf.cast(images, tf.float32), training=False))
 
     shape = tf.TensorSpec([None, None, None, 3], tf.uint8)
     concrete = run.get_concrete_function(shape)

@@ -13,7 +13,7 @@ from deeplab_tf.export.checksums import NAME, check_sum, read_sums, write_sums
 from deeplab_tf.export.directory import new_directory
 from deeplab_tf.export.graph_check import check_saved_model
 from deeplab_tf.export.model_card import Origin, write_card
-from deeplab_tf.export.serving import native_atrous_convolutions
+from deeplab_tf.export.serving import native_atrous_convolutions, predictions
 from deeplab_tf.inference import inference_model
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
@@ -106,12 +106,7 @@ def _write(network: keras.Model, directory: str, signature_names: str) -> None:
         autograph=False,
     )
     def predict(image):
-        logits = tf.cast(network(tf.cast(image, tf.float32), training=False), tf.float32)
-        return {
-            # Of the logits: softmax rounds nearly equal ones to equal probabilities.
-            "label_map": tf.argmax(logits, axis=-1, output_type=tf.int32),
-            "probabilities": tf.nn.softmax(logits),
-        }
+        return predictions(network(tf.cast(image, tf.float32), training=False))
 
     def serve(image):
         return predict(image)

@@ -34,6 +34,23 @@ def serving_model(model: keras.Model, *, probabilities: bool) -> keras.Model:
     return keras.Model(image, outputs)
 
 
+def predictions(logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What exports that run on TensorFlow give.
+
+    Args:
+      logits: [N, H, W, K].
+
+    Returns:
+      "label_map", int32 [N, H, W], and "probabilities", float32 [N, H, W, K].
+    """
+    logits = tf.cast(logits, tf.float32)
+    return {
+        # Of the logits: softmax rounds nearly equal ones to equal probabilities.
+        "label_map": tf.argmax(logits, axis=-1, output_type=tf.int32),
+        "probabilities": tf.nn.softmax(logits),
+    }
+
+
 @contextlib.contextmanager
 def native_atrous_convolutions() -> Iterator[None]:
     """Traces atrous depthwise convolutions of every rate as one operation.

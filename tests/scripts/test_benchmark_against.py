@@ -109,8 +109,8 @@ def test_the_ratio_is_the_median_of_the_pairs():
     assert timing.cells() == ("2000.0", "3000.0", "2.00", "1.50 to 2.50", "1.00 to 3.00", "3")
 
 
-def test_both_are_timed_in_turns_and_the_order_is_swapped(monkeypatch):
-    monkeypatch.setattr(benchmark_against, "_TURN_SECONDS", 0.4)
+def test_all_are_timed_in_turns_and_the_order_is_swapped(monkeypatch):
+    monkeypatch.setattr(benchmark_speed, "_TURN_SECONDS", 0.4)
     turns = []
 
     def clock(name: str, seconds: float):
@@ -120,10 +120,15 @@ def test_both_are_timed_in_turns_and_the_order_is_swapped(monkeypatch):
 
         return of_calls
 
-    timing = benchmark_against.timed(clock("ours", 0.1), clock("theirs", 0.2), 3)
-    a, b = ("ours", 4), ("theirs", 2)  # as many calls as a turn lasts
-    assert turns[-6:] == [a, b, b, a, a, b]
-    assert timing.ratios == pytest.approx([2.0] * 3)
+    clocks = {name: clock(name, seconds) for name, seconds in (("a", 0.1), ("b", 0.2), ("c", 0.4))}
+    taken = benchmark_speed.in_turns(clocks, 3)
+    a, b, c = ("a", 4), ("b", 2), ("c", 1)  # as many calls as a turn lasts
+    assert turns[-9:] == [a, b, c, c, b, a, a, b, c]
+    assert {name: pytest.approx(seconds) for name, seconds in taken.items()} == {
+        "a": [0.1] * 3,
+        "b": [0.2] * 3,
+        "c": [0.4] * 3,
+    }
 
 
 def test_a_difference_is_relative_to_the_largest_logit_and_a_share_of_labels():
@@ -169,7 +174,7 @@ def printed_rows(capsys) -> dict[str, list[str]]:
 
 @pytest.mark.slow  # compiles the network five times
 def test_stock_layers_are_compared_in_inference_and_in_training(capsys, monkeypatch):
-    monkeypatch.setattr(benchmark_against, "_TURN_SECONDS", 0.01)
+    monkeypatch.setattr(benchmark_speed, "_TURN_SECONDS", 0.01)
     print_against("stock_keras")
     rows = printed_rows(capsys)
     assert [*rows] == [
@@ -189,7 +194,7 @@ def test_stock_layers_are_compared_in_inference_and_in_training(capsys, monkeypa
 def test_another_engine_is_compared_with_the_same_network(other, capsys, monkeypatch):
     for package in benchmark_against.OTHERS[other]:
         pytest.importorskip(package, exc_type=ImportError)
-    monkeypatch.setattr(benchmark_against, "_TURN_SECONDS", 0.01)
+    monkeypatch.setattr(benchmark_speed, "_TURN_SECONDS", 0.01)
     print_against(other)
     rows = printed_rows(capsys)
     assert "network for inference" in rows

@@ -5,69 +5,20 @@ import dataclasses
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import types
 
 import numpy as np
 import pytest
 import scoring
 from PIL import Image
+from random_runs import run, spec_of, write_run
 
 from deeplab_tf import zoo
-from deeplab_tf.data.datasets.folder import Folder
-from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.export import EXPORTERS
-from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
-from deeplab_tf.recipe.parts import Eval, Recipe, Train
-from deeplab_tf.training.losses import CrossEntropy
-from deeplab_tf.training.optimizers import SGD
-from deeplab_tf.training.schedules import Poly
-from deeplab_tf.training.workdir.checkpoints import Checkpointer
-from deeplab_tf.training.workdir.contents import save_recipe, save_spec
+from deeplab_tf.recipe.parts import Eval
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
-
-
-def run(script: str, *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env=environment, cwd=ROOT
-    )
-
-
-def write_run(
-    place: pathlib.Path, name: str, class_names=("ground", "tree", "car"), **changes
-) -> None:
-    """The workdir of a network with random weights."""
-    recipe = Recipe(
-        model=DeepLabV3PlusConfig(backbone="mobilenet_v2_tiny", atrous_rates=(1,), aspp_channels=8),
-        dataset=Folder(
-            images_dir=str(place / "images"),
-            labels_dir=str(place / "labels"),
-            class_names_file=str(place / "classes.txt"),
-            val_fraction=0.34,
-        ),
-        augment=(),
-        optimizer=SGD(),
-        schedule=Poly(),
-        loss=CrossEntropy(),
-        train=Train(steps=1),
-        predict=WholeImage(),
-    )
-    spec = DatasetSpec(
-        name="folder",
-        class_names=class_names,
-        ignore_label=255,
-        palette=bit_palette(len(class_names)),
-        splits={"train": 2, "val": 1},
-    )
-    workdir = str(place / name)
-    save_recipe(workdir, dataclasses.replace(recipe, **changes))
-    save_spec(workdir, spec)
-    Checkpointer(workdir, recipe.model.build(len(class_names))).save(1)
+SPEC = spec_of(("ground", "tree", "car"))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +36,7 @@ def place(tmp_path_factory) -> pathlib.Path:
             (place / folder).mkdir(exist_ok=True)
             Image.fromarray(picture).save(place / folder / f"{name}.png")
     (place / "classes.txt").write_text("ground\ntree\ncar\n")
-    write_run(place, "run")
+    write_run(place, "run", SPEC)
     return place
 
 
@@ -269,7 +220,7 @@ def test_what_does_not_fit_is_refused_in_one_line(place, tmp_path):
 
 @pytest.mark.slow  # two processes that import TensorFlow
 def test_the_score_of_a_test_server_is_explained(place):
-    write_run(place, "published", eval=Eval(split="test"), expected_mean_iou=87.8)
+    write_run(place, "published", SPEC, eval=Eval(split="test"), expected_mean_iou=87.8)
     done = run("evaluate", f"--workdir={place}/published")
     assert done.returncode == 1
     for part in ("87.80 is from the test server", "not public", "--eval.split=val scores 'val'"):
@@ -334,7 +285,7 @@ def test_a_dataset_may_have_classes_that_the_model_lacks():
 @pytest.mark.slow  # a process that imports TensorFlow
 def test_a_model_without_background_is_scored_on_a_dataset_with_it(place, tmp_path):
     (tmp_path / "classes.txt").write_text("ground\ntree\ncar\n")
-    write_run(place, "two_classes", class_names=("tree", "car"))
+    write_run(place, "two_classes", spec_of(("tree", "car")))
     flags = (f"--output={tmp_path}/scores.json", "--eval.trimap_widths=1,2")
     done = run("evaluate", f"--workdir={place}/two_classes", *flags)
     assert done.returncode == 0, done.stderr
@@ -347,8 +298,8 @@ def test_a_model_without_background_is_scored_on_a_dataset_with_it(place, tmp_pa
 
 @pytest.mark.slow  # three processes that import TensorFlow
 def test_trimap_compares_models_on_the_same_images(place, tmp_path):
-    write_run(place, "other")
-    write_run(place, "other_eval", eval=Eval(absent_classes="zero"))
+    write_run(place, "other", SPEC)
+    write_run(place, "other_eval", SPEC, eval=Eval(absent_classes="zero"))
     output = tmp_path / "figure"
     runs = f"--workdirs={place}/run,{place}/other"
     done = run("trimap", runs, "--widths=1,5", f"--output={output}", "--names=first,second")
@@ -382,7 +333,7 @@ def test_trimap_compares_models_on_the_same_images(place, tmp_path):
 
 @pytest.mark.slow  # three processes that import TensorFlow
 def test_compare_scores_both_models_on_the_same_images(place, tmp_path):
-    write_run(place, "rival")
+    write_run(place, "rival", SPEC)
     runs = f"--workdirs={place}/run,{place}/rival"
     flags = ("--dataset.val_fraction=0.67", "--eval.boundary_iou=true")
     done = run("compare", runs, f"--output={tmp_path}/out", *flags)

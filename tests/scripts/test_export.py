@@ -1,6 +1,5 @@
 """export.py: what it refuses, and what the model card says of the weights."""
 
-import dataclasses
 import os
 import pathlib
 import shutil
@@ -12,46 +11,12 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from random_runs import ROOT, run, spec_of, write_run
 
-from deeplab_tf import zoo
-from deeplab_tf.data.datasets.folder import Folder
 from deeplab_tf.evaluation.resized_image import ResizedImage
 from deeplab_tf.export.opened import open_export
-from deeplab_tf.model import DeepLabV3PlusConfig
-from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
-from deeplab_tf.training.workdir.checkpoints import Checkpointer
-from deeplab_tf.training.workdir.contents import save_recipe, save_spec
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
-SPEC = DatasetSpec(
-    name="folder",
-    class_names=("ground", "tree", "car"),
-    ignore_label=255,
-    palette=bit_palette(3),
-    splits={"train": 2, "val": 1},
-)
-
-
-def run(script: str, *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-
-
-def write_run(place: pathlib.Path, name: str, **changes) -> None:
-    """The workdir of a network with random weights."""
-    data = Folder(
-        images_dir=str(place / "images"),
-        labels_dir=str(place / "labels"),
-        class_names_file=str(place / "classes.txt"),
-        val_fraction=0.34,
-    )
-    model = DeepLabV3PlusConfig(backbone="mobilenet_v2_tiny", atrous_rates=(1,), aspp_channels=8)
-    recipe = zoo.RECIPES["quickstart_shapes"]
-    recipe = dataclasses.replace(recipe, model=model, dataset=data, **changes)
-    save_recipe(str(place / name), recipe)
-    save_spec(str(place / name), SPEC)
-    Checkpointer(str(place / name), model.build(3)).save(1)
+SPEC = spec_of(("ground", "tree", "car"))
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +33,8 @@ def place(tmp_path_factory) -> pathlib.Path:
             Image.fromarray(picture).save(place / folder / f"{name}.png")
     (place / "classes.txt").write_text("ground\ntree\ncar\n")
     (place / "notes.jpg").write_text("not a picture")
-    write_run(place, "run")
-    write_run(place, "resized", predict=ResizedImage(min_side=32, max_side=64))
+    write_run(place, "run", SPEC)
+    write_run(place, "resized", SPEC, predict=ResizedImage(min_side=32, max_side=64))
     return place
 
 
@@ -114,7 +79,7 @@ def test_predictions_that_an_export_does_not_have_are_refused(place, tmp_path, f
 
 @pytest.mark.slow  # four processes that import TensorFlow
 def test_the_card_has_the_scores_of_these_weights_alone(place, tmp_path):
-    write_run(place, "scored")
+    write_run(place, "scored", SPEC)
     workdir = f"--workdir={place}/scored"
     before = run("export", workdir, f"--output={tmp_path}/before")
     assert before.returncode == 0, before.stderr
@@ -130,7 +95,7 @@ def test_the_card_has_the_scores_of_these_weights_alone(place, tmp_path):
     assert "of the mirrored image. The scores are of predictions by" in text
 
     shutil.rmtree(place / "scored" / "checkpoints")
-    write_run(place, "scored")  # other random weights
+    write_run(place, "scored", SPEC)  # other random weights
     exported = run("export", workdir, f"--output={tmp_path}/other")
     assert exported.returncode == 0, exported.stderr
     assert "Not known yet" in (tmp_path / "other" / "model_card.md").read_text()

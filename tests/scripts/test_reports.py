@@ -1,12 +1,9 @@
 """The pages that evaluate.py and compare.py write, as a user starts them."""
 
-import dataclasses
 import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -14,62 +11,17 @@ import pytest
 import scoring
 import tensorflow as tf
 from PIL import Image
+from random_runs import run, spec_of, write_run
 
 from deeplab_tf import zoo
 from deeplab_tf.classifier import ClassifierConfig
-from deeplab_tf.data.datasets.folder import Folder
 from deeplab_tf.data.datasets.image_classes import ImageClasses
 from deeplab_tf.evaluation.classify import Classify
-from deeplab_tf.evaluation.whole_image import WholeImage
-from deeplab_tf.model import DeepLabV3PlusConfig
-from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
-from deeplab_tf.recipe.parts import Eval, Recipe, Train
-from deeplab_tf.training.losses import CrossEntropy
-from deeplab_tf.training.optimizers import SGD
-from deeplab_tf.training.schedules import Poly
+from deeplab_tf.recipe.parts import Eval
 from deeplab_tf.training.workdir.checkpoints import Checkpointer
-from deeplab_tf.training.workdir.contents import save_recipe, save_spec
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
 CLASSES = ("ground", "<script>alert(1)</script>", 'car & "van"')
 SIZES = {"one": (1, 1), "a <b>": (40, 56), "b&amp;": (33, 65), "c": (48, 32), "large": (600, 1300)}
-
-
-def run(script: str, *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env=environment, cwd=ROOT
-    )
-
-
-SPEC = DatasetSpec(
-    name="folder", class_names=CLASSES, ignore_label=255, palette=bit_palette(3), splits={}
-)
-
-
-def write_run(place: pathlib.Path, name: str, spec: DatasetSpec = SPEC, **changes) -> None:
-    """The workdir of a network with random weights."""
-    recipe = Recipe(
-        model=DeepLabV3PlusConfig(backbone="mobilenet_v2_tiny", atrous_rates=(1,), aspp_channels=8),
-        dataset=Folder(
-            images_dir=str(place / "images"),
-            labels_dir=str(place / "labels"),
-            class_names_file=str(place / "classes.txt"),
-            val_fraction=0.9,
-        ),
-        augment=(),
-        optimizer=SGD(),
-        schedule=Poly(),
-        loss=CrossEntropy(),
-        train=Train(steps=1),
-        predict=WholeImage(),
-    )
-    recipe = dataclasses.replace(recipe, **changes)
-    workdir = str(place / name)
-    save_recipe(workdir, recipe)
-    save_spec(workdir, spec)
-    Checkpointer(workdir, recipe.model.build(spec.num_classes)).save(7)
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +41,13 @@ def place(tmp_path_factory) -> pathlib.Path:
             (place / folder).mkdir(exist_ok=True)
             Image.fromarray(picture).save(place / folder / f"{name}.png")
     (place / "classes.txt").write_text("\n".join(CLASSES))
-    write_run(place, "first")
-    write_run(place, "second")
+    write_run(place, "first", spec_of(CLASSES), val_fraction=0.9)
+    write_run(place, "second", spec_of(CLASSES), val_fraction=0.9)
     return place
 
 
 def test_a_network_that_has_diverged_is_refused(tmp_path):
-    write_run(tmp_path, "run")
+    write_run(tmp_path, "run", spec_of(CLASSES))
     workdir = str(tmp_path / "run")
     model = zoo.load_model(workdir)
     values = model.weights[-1].numpy()
