@@ -15,14 +15,13 @@ _COLORS = ("first", "second")  # classes in page.css
 Points = Sequence[tuple[float, float]]
 
 
-def bar(value: float, low: float = math.nan, high: float = math.nan, *, second=False) -> str:
+def bar(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """A bar from 0 to a fraction, with its interval if there is one.
 
     Args:
       value: 0..1; NaN: no bar.
       low: lower end of the interval.
       high: its upper end.
-      second: whether it is of the second of two models, in its color.
 
     Returns:
       HTML.
@@ -30,9 +29,8 @@ def bar(value: float, low: float = math.nan, high: float = math.nan, *, second=F
     if math.isnan(value):
         return ""
     interval = "" if math.isnan(low) else f"--low:{100 * low:.2f}%;--high:{100 * high:.2f}%"
-    name = "bar second" if second else "bar"
     return (
-        f'<span class="{name}" style="--from:0%;--to:{100 * value:.2f}%;{interval}"><i></i>'
+        f'<span class="bar" style="--from:0%;--to:{100 * value:.2f}%;{interval}"><i></i>'
         f"{'<u></u>' if interval else ''}</span>"
     )
 

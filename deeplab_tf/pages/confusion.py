@@ -8,11 +8,20 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from deeplab_tf.pages.html import cell, data, embedded, percent, section, table, text
+from deeplab_tf.pages.html import (
+    ACCENT,
+    WRONG,
+    cell,
+    data,
+    embedded,
+    percent,
+    section,
+    table,
+    text,
+)
 
 _READABLE = 25  # ours: classes up to which the matrix is a table with numbers
 _LISTED = 20  # ours: of the most frequent confusions
-_WRONG, _RIGHT = (213, 94, 0), (31, 95, 191)  # --wrong and --accent of page.css
 _LEAST_SIDE = 600  # ours: of the picture, pixels
 
 
@@ -76,8 +85,8 @@ def _heat_map(shares: np.ndarray, class_names: Sequence[str]) -> str:
     """The matrix as a picture, transparent where the share is 0; its root shows small shares."""
     strength = np.rint(255 * np.sqrt(np.nan_to_num(shares))).astype(np.uint8)
     picture = np.zeros((*shares.shape, 4), np.uint8)
-    picture[..., :3] = _WRONG
-    picture[range(len(shares)), range(len(shares)), :3] = _RIGHT
+    picture[..., :3] = WRONG
+    picture[range(len(shares)), range(len(shares)), :3] = ACCENT
     picture[..., 3] = strength
     side = math.ceil(_LEAST_SIDE / len(shares)) * len(shares)
     heat = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)

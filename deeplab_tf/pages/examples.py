@@ -8,16 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from deeplab_tf.pages.html import data, embedded, section, swatch, text
+from deeplab_tf.pages.html import ACCENT, WRONG, data, embedded, section, swatch, text
 from deeplab_tf.pictures.visualization import VOID_COLOR
 from deeplab_tf.recipe.dataset_spec import Color, DatasetSpec
 
 _SIDE = 640  # ours: longer side of an embedded picture, pixels
 _QUALITY = 82  # ours: of JPEG
 _MOST_OPEN = 30  # ours: entries of a legend that is open at first
-WRONG: Color = (213, 94, 0)  # as --wrong in page.css
-FIRST_RIGHT: Color = (31, 95, 191)  # as --accent
-SECOND_RIGHT: Color = (213, 94, 0)
+FIRST_RIGHT, SECOND_RIGHT = ACCENT, WRONG
 BOTH_WRONG: Color = (120, 120, 120)
 
 

@@ -21,6 +21,10 @@ from PIL import Image
 
 from deeplab_tf.recipe.dataset_spec import Color
 
+# ours: --accent and --wrong of page.css, told apart by people who do not see all colors
+ACCENT: Color = (31, 95, 191)
+WRONG: Color = (213, 94, 0)
+
 Column = Literal["text", "number", "bar-column"]  # what a column has; classes in page.css
 _MOST_ROWS = 50  # ours: of a table that is shown as a whole
 
