@@ -67,7 +67,7 @@ class Table:
 
 
 _JFT = "JFT-300M is not public"
-_COSTS = ("multiply_adds", "true_multiply_adds")
+COSTS = ("multiply_adds", "true_multiply_adds")
 
 
 def _ablation(cells: str, recipe: str, mean_iou: float) -> Row:
@@ -159,7 +159,7 @@ TABLES: dict[str, Table] = {
     "deeplab1": Table(
         title="DeepLabv3+ Tab. 1: channels of the reduced low-level features, VOC 2012 val",
         columns=("Channels",),
-        measures=("mean_iou", *_COSTS),
+        measures=("mean_iou", *COSTS),
         cost="multiply_adds",
         rows=(
             _ablation("8", "os16_conv_low_level_8", 77.61),
@@ -172,7 +172,7 @@ TABLES: dict[str, Table] = {
     "deeplab2": Table(
         title="DeepLabv3+ Tab. 2: structure of the decoder, VOC 2012 val",
         columns=_TAB_2,
-        measures=("mean_iou", *_COSTS),
+        measures=("mean_iou", *COSTS),
         cost="multiply_adds",
         rows=(
             _ablation("x | | [3x3, 256]", "os16_conv", 78.21),
@@ -187,7 +187,7 @@ TABLES: dict[str, Table] = {
     "deeplab3": Table(
         title="DeepLabv3+ Tab. 3: inference with ResNet-101, VOC 2012 val",
         columns=_TAB_3,
-        measures=("mean_iou", *_COSTS),
+        measures=("mean_iou", *COSTS),
         cost="multiply_adds",
         rows=(
             _inference("resnet101", 16, 16, "", 77.21, 81.02),
@@ -232,7 +232,7 @@ TABLES: dict[str, Table] = {
     "deeplab5": Table(
         title="DeepLabv3+ Tab. 5: inference with Xception-65, VOC 2012 val",
         columns=_TAB_5,
-        measures=("mean_iou", *_COSTS),
+        measures=("mean_iou", *COSTS),
         cost="multiply_adds",
         rows=(
             _inference("xception65", 16, 16, "", 79.17, 68.00),
@@ -340,48 +340,6 @@ TABLES: dict[str, Table] = {
                 recipe="deeplabv3plus_xception65_coco_voc2012_os16_best",
                 released="xception65_coco_voc_trainaug",
             ),
-        ),
-    ),
-    # ours: what Tab. 3 and Fig. 4 show, on drawn shapes, in the time of a laptop
-    "shapes": Table(
-        title="Ours: what Tab. 3 of DeepLabv3+ shows, on drawn shapes",
-        columns=("eval OS", "Decoder", "MS", "Flip"),
-        measures=("mean_iou", *_COSTS),
-        cost="multiply_adds",
-        cost_size=(128, 128),
-        cost_classes=5,
-        rows=tuple(
-            Row(
-                name="_".join([f"eval{output_stride}", *marks]).lower(),
-                cells=(
-                    str(output_stride),
-                    *("x" if mark in marks else "" for mark in ("Decoder", "MS", "Flip")),
-                ),
-                recipe="quickstart_shapes" if marks else "quickstart_shapes_no_decoder",
-                predict={
-                    "output_stride": output_stride,
-                    "scales": (0.75, 1.0, 1.25) if "MS" in marks else (1.0,),
-                    "flip": "Flip" in marks,
-                },
-            )
-            for output_stride, marks in (
-                (16, ()),
-                (8, ()),
-                (16, ("Decoder",)),
-                (8, ("Decoder",)),
-                (8, ("Decoder", "MS")),
-                (8, ("Decoder", "MS", "Flip")),
-            )
-        ),
-    ),
-    "shapes_figure4": Table(
-        title="Ours: what Fig. 4 of DeepLabv3+ shows, on drawn shapes",
-        columns=("Upsampling",),
-        measures=(),
-        result="trimap",
-        rows=(
-            Row(name="bu", cells=("w/ BU",), recipe="quickstart_shapes_no_decoder"),
-            Row(name="decoder", cells=("w/ Decoder",), recipe="quickstart_shapes"),
         ),
     ),
 }

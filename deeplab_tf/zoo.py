@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from deeplab_tf import imagenet_recipes
+from deeplab_tf import camvid_recipes, imagenet_recipes, small_tables
 from deeplab_tf import recipes as deeplab_recipes
 from deeplab_tf import tables as deeplab_tables
 from deeplab_tf.classifier import ClassifierConfig
@@ -70,12 +70,21 @@ RECIPES: dict[str, Recipe] = {
     **deeplab_recipes.RECIPES,
     **jpu_recipes.RECIPES,
     **imagenet_recipes.RECIPES,
+    **camvid_recipes.RECIPES,
 }
 
-# Recipe -> the recipe whose weights it starts from.
-STARTS: dict[str, str] = {**deeplab_recipes.STARTS, **jpu_recipes.STARTS}
+# Recipe -> the recipe, or the network in `RELEASED`, whose weights it starts from.
+STARTS: dict[str, str] = {
+    **deeplab_recipes.STARTS,
+    **jpu_recipes.STARTS,
+    **camvid_recipes.STARTS,
+}
 
-TABLES: dict[str, Table] = {**deeplab_tables.TABLES, **jpu_tables.TABLES}
+TABLES: dict[str, Table] = {
+    **deeplab_tables.TABLES,
+    **jpu_tables.TABLES,
+    **small_tables.TABLES,
+}
 
 
 def load_recipe(workdir: str) -> Recipe:

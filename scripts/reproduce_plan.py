@@ -122,11 +122,11 @@ def _training_lacks(name: str, places: Places) -> list[str]:
     found = _data_lacks(recipe.dataset, recipe.train.split, places)
     if os.path.isfile(os.path.join(places.workdir(name), "recipe.json")):
         return found  # it has started, with its weights
-    if name in zoo.STARTS:
-        return [*found, *_training_lacks(zoo.STARTS[name], places)]
-    weights = imagenet_weights(recipe)
-    if weights is not None and not os.path.exists(places.weights(weights)):
-        found.append(f"no {places.weights(weights)}")
+    start = zoo.STARTS.get(name, imagenet_weights(recipe))
+    if start in zoo.RECIPES:
+        return [*found, *_training_lacks(start, places)]
+    if start is not None and not os.path.exists(places.weights(start)):
+        found.append(f"no {places.weights(start)}")
     return found
 
 
@@ -214,41 +214,53 @@ def _model_steps(row: Row, places: Places, train_flags: Sequence[str]) -> Iterat
     if not _is_released(row, places):
         yield from _training_steps(row.recipe, places, train_flags)
         return
-    output = places.workdir(row.released)
+    yield from _conversion_steps(row.released, places)
+
+
+def _conversion_steps(released: str, places: Places) -> Iterator[Step]:
+    output = places.workdir(released)
     if not os.path.isdir(output):
         yield Step(
             arguments=(
                 "convert_weights.py",
-                f"--released={row.released}",
-                f"--input={places.weights(row.released)}",
+                f"--released={released}",
+                f"--input={places.weights(released)}",
                 f"--output={output}",
             )
         )
 
 
+def _start(
+    name: str, places: Places, train_flags: Sequence[str]
+) -> tuple[str | None, Iterable[Step]]:
+    """The workdir whose weights a training starts from, and the commands that make it."""
+    source = zoo.STARTS.get(name) or imagenet_weights(zoo.RECIPES[name])
+    if source is None:
+        return None, []
+    if source in zoo.RECIPES:
+        return places.workdir(source), _training_steps(source, places, train_flags)
+    if name in zoo.STARTS:
+        return places.workdir(source), _conversion_steps(source, places)
+    classes = _opened(zoo.RECIPES[name].dataset, places.data_dir).spec.num_classes
+    converted = places.workdir(f"{os.path.splitext(source)[0]}_{classes}_classes")
+    if os.path.isdir(converted):
+        return converted, []
+    command = (
+        "convert_weights.py",
+        f"--input={places.weights(source)}",
+        f"--num_classes={classes}",
+        f"--output={converted}",
+    )
+    return converted, [Step(arguments=command)]
+
+
 def _training_steps(name: str, places: Places, train_flags: Sequence[str]) -> Iterator[Step]:
     from deeplab_tf.training.workdir.checkpoints import saved_step
 
-    recipe, workdir, start = zoo.RECIPES[name], places.workdir(name), None
-    started = os.path.isfile(os.path.join(workdir, "recipe.json"))
-    weights = imagenet_weights(recipe)
-    if name in zoo.STARTS:
-        if not started:
-            yield from _training_steps(zoo.STARTS[name], places, train_flags)
-        start = places.workdir(zoo.STARTS[name])
-    elif weights is not None:
-        classes = _opened(recipe.dataset, places.data_dir).spec.num_classes
-        converted = places.workdir(f"{os.path.splitext(weights)[0]}_{classes}_classes")
-        if not started and not os.path.isdir(converted):
-            yield Step(
-                arguments=(
-                    "convert_weights.py",
-                    f"--input={places.weights(weights)}",
-                    f"--num_classes={classes}",
-                    f"--output={converted}",
-                )
-            )
-        start = converted
+    recipe, workdir = zoo.RECIPES[name], places.workdir(name)
+    start, first = _start(name, places, train_flags)
+    if not os.path.isfile(os.path.join(workdir, "recipe.json")):
+        yield from first
     if start is not None and not os.path.isdir(start) and saved_step(workdir):
         start = None  # a workdir from elsewhere: it resumes from its own checkpoint
 
@@ -256,7 +268,7 @@ def _training_steps(name: str, places: Places, train_flags: Sequence[str]) -> It
         dataset = _opened(recipe.dataset, places.data_dir)
         steps = recipe.train.total_steps(len(dataset.sources[recipe.train.split]))
         images = _TRAINING * max(0, steps - saved_step(workdir)) * recipe.train.batch_size
-        return Work(recipe.model, dataset.spec.num_classes, (_crop_size(recipe),) * 2, images)
+        return Work(recipe.model, dataset.spec.num_classes, _crop_size(recipe), images)
 
     yield Step(
         arguments=(
@@ -283,7 +295,7 @@ def _result_step(key: str, table: Table, row: Row, workdir: str, places: Places)
 
     def work() -> Work:
         inference, dataset = inference_of(row), _opened(recipe.dataset, places.data_dir)
-        size = getattr(recipe.predict, "pad_size", None) or (_crop_size(recipe),) * 2
+        size = getattr(recipe.predict, "pad_size", None) or _crop_size(recipe)
         images = passes(inference) * len(dataset.sources[split])
         return Work(inference.model, dataset.spec.num_classes, size, images)
 
@@ -330,7 +342,7 @@ def _predict_flags(predict: Mapping[str, Any]) -> list[str]:
     return [f"--predict.{name}={text(value)}" for name, value in predict.items()]
 
 
-def _crop_size(recipe: Recipe) -> int:
-    """Side of the training crops, pixels."""
-    (size,) = (part.size for part in recipe.augment if "crop" in part.kind)
-    return size
+def _crop_size(recipe: Recipe) -> tuple[int, int]:
+    """Height and width of the training crops, pixels."""
+    (crop,) = (part for part in recipe.augment if "crop" in part.kind)
+    return crop.size, getattr(crop, "width", None) or crop.size

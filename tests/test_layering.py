@@ -35,12 +35,14 @@ LAYERS: list[dict[str, set[str]]] = [
     {
         "deeplab": {
             "deeplab_tf.aspp",
+            "deeplab_tf.camvid_recipes",
             "deeplab_tf.classifier",
             "deeplab_tf.decoder",
             "deeplab_tf.imagenet_recipes",
             "deeplab_tf.model",
             "deeplab_tf.recipes",
             "deeplab_tf.released",
+            "deeplab_tf.small_tables",
             "deeplab_tf.tables",
         },
     },

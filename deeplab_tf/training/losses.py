@@ -25,6 +25,9 @@ class PixelLoss(Options):
         "find class_weights in the training split; median_frequency: the median of the classes'"
         " frequencies divided by the class's own (SegNet)",
     )
+    class_balance_power: float = option(
+        1.0, "power of the weights that class_balance finds; 0.5 balances less", above=0, maximum=1
+    )
     top_k_percent_pixels: float = option(
         1.0, "share of the pixels, those with the largest loss, that count", above=0, maximum=1
     )
@@ -43,6 +46,11 @@ class PixelLoss(Options):
             raise ValueError(
                 "class_balance must be none where class_weights are given; got"
                 f" {self.class_balance!r}."
+            )
+        if self.class_balance == "none" and self.class_balance_power != 1:
+            raise ValueError(
+                "class_balance_power must be 1 where class_balance is none, which finds no weights;"
+                f" got {self.class_balance_power}."
             )
         if self.class_weights and not any(self.class_weights):
             raise ValueError("class_weights must have a number above 0; got only zeros.")
@@ -65,13 +73,14 @@ class PixelLoss(Options):
         return self.hard_example_mining_step > 0
 
     def with_class_weights(self, find: Callable[[], tuple[float, ...]]) -> Self:
-        """The loss as it is trained with: `find()` gives the class weights that it needs.
+        """The loss as it is trained with: `find()` gives the weights that class_balance asks for.
 
         Where `class_balance` is none, nothing is needed and `find` is not called.
         """
         if self.class_balance == "none":
             return self
-        return self.replace(class_balance="none", class_weights=find())
+        weights = tuple(weight**self.class_balance_power for weight in find())
+        return self.replace(class_balance="none", class_balance_power=1.0, class_weights=weights)
 
     def check(self, num_classes: int) -> None:
         """Checks the class weights.

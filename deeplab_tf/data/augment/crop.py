@@ -18,18 +18,24 @@ ADDED_LABEL = -1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomCrop(Options):
-    """Crops a square at a random position; pads images that are smaller."""
+    """Crops a rectangle at a random position; pads images that are smaller."""
 
     kind: ClassVar[str] = "random_crop"
 
     # paper: DeepLabv3+ Sec. 4
-    size: int = option(513, "side of the square, pixels", minimum=1)
+    size: int = option(513, "side of the square, or height of the rectangle, pixels", minimum=1)
+    width: int | None = option(None, "width, pixels; none: size, a square", minimum=1)
     # code: DeepLab's mean pixel
     pad_color: float = option(127.5, "gray value of the padding, 0..255", minimum=0, maximum=255)
     pad_rgb: tuple[float, float, float] | None = option(
         None, "red, green and blue of the padding, 0..255; none: pad_color", minimum=0, maximum=255
     )
     pad_label: int | None = option(None, "class of the padding; none: ignored", minimum=0)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the crop, pixels."""
+        return self.size, self.size if self.width is None else self.width
 
     def __call__(
         self, image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor
@@ -51,17 +57,16 @@ class RandomCrop(Options):
           seed: int [2]; the position is a function of it.
 
         Returns:
-          (image [size, size, 3], label [size, size]).
+          (image [h, w, 3], label [h, w]), where [h, w] is `shape`.
         """
-        positions = tf.cast(tf.maximum(size - self.size, 0) + 1, tf.uint32)
+        positions = tf.cast(tf.maximum(size - self.shape, 0) + 1, tf.uint32)
         corner = tf.random.stateless_uniform([2], seed, None, None, tf.uint32) % positions
-        image, label = part((tf.cast(corner, tf.int32), tf.minimum(size, self.size)))
+        image, label = part((tf.cast(corner, tf.int32), tf.minimum(size, self.shape)))
         color = self.pad_color if self.pad_rgb is None else self.pad_rgb
         image, label = pad_to(
-            image, label, self.size, color=color, added=added_label(self.pad_label)
+            image, label, self.shape, color=color, added=added_label(self.pad_label)
         )
-        square = [self.size, self.size]
-        return tf.ensure_shape(image, [*square, 3]), tf.ensure_shape(label, square)
+        return tf.ensure_shape(image, [*self.shape, 3]), tf.ensure_shape(label, self.shape)
 
 
 def added_label(pad_label: int | None) -> int:
@@ -90,26 +95,26 @@ def crop_at(
 def pad_to(
     image: tf.Tensor,
     label: tf.Tensor,
-    size: int,
+    shape: tuple[int, int],
     *,
     color: float | tuple[float, float, float],
     added: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pads sides below `size` up to it, at the bottom and on the right (code: both references).
+    """Pads sides below those of `shape`, at the bottom and on the right (code: both references).
 
     Args:
       image: uint8 or float32 [H, W, 3].
       label: int32 [H, W].
-      size: pixels.
+      shape: (height, width), pixels.
       color: of the added pixels: gray value, or red, green and blue; 0..255.
       added: their label.
 
     Returns:
-      (image, label) without a side below `size`.
+      (image, label), at least as high and as wide as `shape`.
     """
     if not np.array_equal(color, np.uint8(color)):
         image = tf.cast(image, tf.float32)
-    missing = tf.maximum(size - tf.shape(label), 0)
+    missing = tf.maximum(shape - tf.shape(label), 0)
     paddings = [[0, missing[0]], [0, missing[1]]]
     return tf.cond(
         tf.reduce_any(missing > 0),

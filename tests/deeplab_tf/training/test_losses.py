@@ -73,6 +73,12 @@ def test_a_balanced_loss_is_the_loss_with_the_weights_that_are_found():
     assert found(_LABEL, tf.constant(_LOGITS), ignore_label=255)[0] > 0
 
 
+def test_a_power_below_1_balances_less():
+    balanced = CrossEntropy(class_balance="median_frequency", class_balance_power=0.5)
+    found = balanced.with_class_weights(lambda: (0.25, 1.0, 9.0))
+    assert found == CrossEntropy(class_weights=(0.5, 1.0, 3.0))
+
+
 @pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(class_weights=(1, 2)), Lovasz()])
 def test_a_loss_that_needs_no_weights_does_not_look_for_them(loss):
     assert loss.with_class_weights(lambda: pytest.fail("looked")) is loss
@@ -93,6 +99,11 @@ def test_a_loss_that_needs_no_weights_does_not_look_for_them(loss):
         (
             {"class_weights": (1.0, 2.0), "class_balance": "median_frequency"},
             "class_balance must be none where class_weights are given; got 'median_frequency'.",
+        ),
+        (
+            {"class_balance_power": 0.5},
+            "class_balance_power must be 1 where class_balance is none, which finds no weights; got"
+            " 0.5.",
         ),
         (
             {"class_balance": "inverse"},

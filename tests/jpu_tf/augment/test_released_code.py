@@ -43,7 +43,7 @@ def _augment(image, label, case):
     size = size_of_short_side(tf.shape(label), tf.constant(short_side))
     window = tf.constant([top, left]), tf.minimum(size, crop)
     image, label = pillow_ops.resize(image, label, size, window)
-    image, label = pad_to(image, label, crop, color=0, added=ADDED_LABEL)
+    image, label = pad_to(image, label, (crop, crop), color=0, added=ADDED_LABEL)
     if blurs < 0.5:
         image = pillow_ops.gaussian_blur(image, tf.constant(radius[0][1]))
     return image, label

@@ -27,9 +27,24 @@ def test_crops_come_from_every_position():
     assert corners == expected
 
 
+@pytest.mark.parametrize(("size", "width"), [(5, 9), (5, 7), (7, 2), (9, 12), (4, 11), (12, 5)])
+def test_crop_may_be_a_rectangle(size, width):
+    seen = set()
+    for number in range(60):
+        image, label = _cropped(number, size=size, width=width)
+        assert image.shape == (size, width, 3) and label.shape == (size, width)
+        inside = label.numpy()[:7, :9]
+        added = label.numpy() == ADDED_LABEL
+        assert added.sum() == size * width - inside.size
+        np.testing.assert_array_equal(image.numpy()[~added][:, 0], label.numpy()[~added] * 10)
+        seen.add(inside.tobytes())
+    windows = ((r, c) for r in range(max(1, 8 - size)) for c in range(max(1, 10 - width)))
+    assert seen == {_LABEL[r : r + size, c : c + width].tobytes() for r, c in windows}
+
+
 def test_padding_is_at_the_bottom_and_right():
-    image, label = pad_to(tf.constant(_IMAGE), tf.constant(_LABEL), 10, color=127.5, added=3)
-    assert label.shape == (10, 10)
+    image, label = pad_to(tf.constant(_IMAGE), tf.constant(_LABEL), (10, 12), color=127.5, added=3)
+    assert label.shape == (10, 12)
     np.testing.assert_array_equal(label[:7, :9], _LABEL)
     np.testing.assert_allclose(image[:7, :9], _IMAGE, atol=1e-4)
     assert np.all(label.numpy()[7:] == 3) and np.all(label.numpy()[:, 9:] == 3)

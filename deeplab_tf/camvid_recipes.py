@@ -1,0 +1,82 @@
+"""Recipes for CamVid on a laptop: the best network, and networks that differ by one choice.
+
+All of them start from the released MobileNetV2 of PASCAL VOC. Every number is ours: CamVid is in
+neither paper. docs/results.md has what was tried, and the scores.
+"""
+
+from __future__ import annotations
+
+from deeplab_tf.data.augment import RandomCrop, RandomFlip, RandomScale
+from deeplab_tf.data.datasets import Release
+from deeplab_tf.evaluation.whole_image import WholeImage
+from deeplab_tf.model import DeepLabV3PlusConfig
+from deeplab_tf.recipe.parts import ModelConfig, Recipe, Train
+from deeplab_tf.training.losses import CrossEntropy
+from deeplab_tf.training.optimizers import SGD
+from deeplab_tf.training.schedules import Poly
+
+BACKBONE = "mobilenet_v2"
+BATCH_NORM_MOMENTUM = 0.99  # thousands of steps, not tens of thousands
+START = "mobilenetv2_coco_voc_trainaug"  # in the model zoo
+
+
+def camvid(
+    model: ModelConfig, *, scale: float = 1.0, train: Train, predict: WholeImage | None = None
+) -> Recipe:
+    """A recipe for CamVid.
+
+    Crops have the size of the images, 360x480 times `scale`: batch normalization then learns the
+    statistics that whole images have. With crops of 257x257 the same network scored half as much.
+
+    Args:
+      model: of the recipe.
+      scale: of training and evaluation; below 1, the network sees smaller images.
+      train: of the recipe.
+      predict: of the recipe; None: at `scale` alone.
+    """
+    return Recipe(
+        model=model,
+        dataset=Release(name="camvid"),
+        augment=(
+            RandomScale(low=0.75 * scale, high=1.5 * scale),
+            RandomCrop(size=round(360 * scale), width=round(480 * scale)),
+            RandomFlip(),
+        ),
+        optimizer=SGD(
+            lr_multipliers=(("backbone_", 0.3),),  # its weights are trained, the head's are new
+        ),
+        schedule=Poly(base_lr=0.08),
+        # Half of CamVid's classes have 1 % of its pixels or less.
+        loss=CrossEntropy(class_balance="median_frequency", class_balance_power=0.5),
+        train=train,
+        predict=WholeImage(scales=(scale,)) if predict is None else predict,
+    )
+
+
+def half_size(model: ModelConfig) -> Recipe:
+    """A training of a quarter of an hour, on images of half the size, to compare networks by."""
+    return camvid(
+        model, scale=0.5, train=Train(steps=800, batch_size=8, save_every=200, eval_every=400)
+    )
+
+
+def _deeplab(**options) -> DeepLabV3PlusConfig:
+    return DeepLabV3PlusConfig(
+        backbone=BACKBONE, batch_norm_momentum=BATCH_NORM_MOMENTUM, **options
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    "camvid_best": camvid(
+        _deeplab(),
+        train=Train(epochs=60, batch_size=4, save_every=200, eval_every=1000),
+        predict=WholeImage(scales=(0.75, 1.0, 1.25, 1.5), flip=True, output_stride=8),
+    ),
+    "camvid_half_decoder": half_size(_deeplab()),
+    "camvid_half_no_decoder": half_size(_deeplab(decoder=False)),
+    "camvid_half_not_separable": half_size(_deeplab(separable=False)),
+    "camvid_half_no_pooling": half_size(_deeplab(image_pooling=False)),
+}
+
+# Recipe -> the released network whose weights it starts from.
+STARTS: dict[str, str] = dict.fromkeys(RECIPES, START)
