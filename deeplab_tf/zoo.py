@@ -31,6 +31,7 @@ from deeplab_tf.training.losses import LOSSES
 from deeplab_tf.training.optimizers import OPTIMIZERS
 from deeplab_tf.training.schedules import SCHEDULES
 from jpu_tf import augment as jpu_augment
+from jpu_tf import camvid_recipes as jpu_camvid_recipes
 from jpu_tf import recipes as jpu_recipes
 from jpu_tf import tables as jpu_tables
 from jpu_tf.model import FastFCNConfig
@@ -71,6 +72,7 @@ RECIPES: dict[str, Recipe] = {
     **jpu_recipes.RECIPES,
     **imagenet_recipes.RECIPES,
     **camvid_recipes.RECIPES,
+    **jpu_camvid_recipes.RECIPES,
 }
 
 # Recipe -> the recipe, or the network in `RELEASED`, whose weights it starts from.
@@ -78,6 +80,7 @@ STARTS: dict[str, str] = {
     **deeplab_recipes.STARTS,
     **jpu_recipes.STARTS,
     **camvid_recipes.STARTS,
+    **jpu_camvid_recipes.STARTS,
 }
 
 TABLES: dict[str, Table] = {

@@ -1,14 +1,12 @@
 """Recipes of FastFCN: what to train, as data, with the source of every number.
 
-All but the quickstart start from ImageNet weights of the backbone, which --init_weights names, or
-for CamVid from weights of PASCAL VOC.
+All but the quickstart start from ImageNet weights of the backbone, which --init_weights names.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
-from deeplab_tf.camvid_recipes import BACKBONE, BATCH_NORM_MOMENTUM, START, half_size
 from deeplab_tf.data.augment import RandomCrop, RandomFlip
 from deeplab_tf.data.datasets import Release, Shapes
 from deeplab_tf.recipe.parts import Eval, Recipe, Train
@@ -16,7 +14,7 @@ from deeplab_tf.training.losses import CrossEntropy
 from deeplab_tf.training.optimizers import SGD
 from deeplab_tf.training.schedules import Poly
 from jpu_tf.augment import RandomBlur, RandomShortSide
-from jpu_tf.heads import ASPP, PSP, DeepLab, Encoding, Head
+from jpu_tf.heads import ASPP, PSP, Encoding, Head
 from jpu_tf.model import FastFCNConfig
 from jpu_tf.sliding_window import SlidingWindow
 from jpu_tf.upsamplers import FPN, JPU, Bilinear, NoUpsampling, Upsampler
@@ -149,18 +147,6 @@ def _ade20k(backbone: str, mean_iou: float) -> Recipe:
     )
 
 
-def _camvid(head: Head, upsampler: Upsampler) -> Recipe:
-    """A row of our own: what Tab. 1 and 2 show, in the time of a laptop."""
-    return half_size(
-        FastFCNConfig(
-            backbone=BACKBONE,
-            upsampler=upsampler,
-            head=head,
-            batch_norm_momentum=BATCH_NORM_MOMENTUM,
-        )
-    )
-
-
 _ADE20K_RESNET101 = _ade20k("resnet101", 44.34)
 
 RECIPES: dict[str, Recipe] = {
@@ -209,17 +195,10 @@ RECIPES: dict[str, Recipe] = {
         train=_ADE20K_RESNET101.train.replace(split="trainval", epochs=20),  # paper: Sec. 4.3
         expected_mean_iou=None,
     ),
-    # ours: a JPU of 128 channels, as its 512 are a quarter of what ResNet has and 320 is less
-    "camvid_half_encoding_none": _camvid(Encoding(), NoUpsampling()),
-    "camvid_half_encoding_bilinear": _camvid(Encoding(), Bilinear()),
-    "camvid_half_encoding_jpu": _camvid(Encoding(), JPU(channels=128)),
-    "camvid_half_deeplab_jpu": _camvid(DeepLab(), JPU(channels=128)),
 }
 
-# Recipe -> the recipe or released network whose weights it starts from; the others start from
-# ImageNet.
+# Recipe -> the recipe whose weights it starts from; the others start from ImageNet.
 STARTS: dict[str, str] = {
-    **{name: START for name in RECIPES if name.startswith("camvid_")},
     "fastfcn_resnet101_ade20k_encoding_jpu_ms_test": "fastfcn_resnet101_ade20k_encoding_jpu_ms",
 }
 

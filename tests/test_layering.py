@@ -49,6 +49,7 @@ LAYERS: list[dict[str, set[str]]] = [
     {
         "fastfcn": {
             "jpu_tf.augment",
+            "jpu_tf.camvid_recipes",
             "jpu_tf.heads",
             "jpu_tf.layers",
             "jpu_tf.losses",

@@ -8,9 +8,11 @@ layers here have the same weights under the same names.
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import keras
 
+from deeplab_tf.layers.memory import tensors_at
 from deeplab_tf.recipe.lazy import tf
 
 
@@ -44,6 +46,46 @@ class AtrousDepthwiseConv2D(keras.layers.DepthwiseConv2D):
                 x = _native_depthwise_conv(inputs, tf.convert_to_tensor(self.kernel), rate)
                 return x + self.bias if self.use_bias else x
         return super().call(inputs)
+
+
+class Reach(NamedTuple):
+    """How far an atrous convolution reaches over its feature map.
+
+    Attributes:
+      layer: its name.
+      rate: of the convolution.
+      size: height and width of the feature map, pixels.
+      inside: share of the positions, along the shorter side, where a weight beside the central one
+        meets the feature map and not the padding. Weights that never do are not trained: the
+        filter is a 1x1 one (cited: DeepLabv3, Sec. 3.3) until a larger image comes.
+    """
+
+    layer: str
+    rate: int
+    size: tuple[int, int]
+    inside: float
+
+
+def farthest_reach(model: keras.Model, height: int, width: int) -> Reach | None:
+    """The atrous convolution of a network that reaches farthest beyond its feature map.
+
+    Args:
+      model: functional, image [N, H, W, C] -> one or several outputs.
+      height: of the images, pixels.
+      width: the same.
+
+    Returns:
+      The one with the least share `inside`; None: the network has no atrous convolution.
+    """
+    known = tensors_at(model, height, width)
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, (AtrousConv2D, AtrousDepthwiseConv2D)) and id(layer.input) in known:
+            _, *size, _ = known[id(layer.input)].shape
+            rate, side = layer.dilation_rate[0], min(size)
+            reach = (layer.kernel_size[0] - 1) // 2 * rate
+            found.append(Reach(layer.name, rate, tuple(size), max(0, side - reach) / side))
+    return min(found, key=lambda reach: reach.inside, default=None)
 
 
 def _native_conv(x, kernel, padding: str, rate: int):

@@ -47,7 +47,7 @@ def forward_bytes(model: keras.Model, height: int, width: int) -> int:
     Returns:
       Bytes.
     """
-    known = _tensors(model, height, width)
+    known = tensors_at(model, height, width)
     needs = [0]
     for operation in _operations(model):
         tensors = _tensors_of(operation.input)
@@ -69,7 +69,7 @@ def kept_bytes(model: keras.Model, height: int, width: int, *, remat: bool = Fal
     Returns:
       Bytes.
     """
-    known = _tensors(model, height, width)
+    known = tensors_at(model, height, width)
     outputs = _bytes_of_all(known, _tensors_of(model.output)) if known else 0  # for the losses
     operations = _operations(model)
     if not remat:
@@ -113,8 +113,8 @@ def _bytes_of_all(
     return sum(bytes_of(known[tensor]) for tensor in own)
 
 
-def _tensors(model: keras.Model, height: int, width: int) -> dict[int, keras.KerasTensor]:
-    """Tensors of a model, by id -> as they are for one image of a size."""
+def tensors_at(model: keras.Model, height: int, width: int) -> dict[int, keras.KerasTensor]:
+    """Tensors of a model, by id -> as they are for one image of a size; without the unknown."""
     operations = _operations(model)
     if not operations or not isinstance(model.input, keras.KerasTensor):
         return {}

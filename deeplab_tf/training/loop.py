@@ -236,7 +236,7 @@ def _start_reports(run: Run, step: int, stop: StopRequest) -> Reports:
     )
     if run.chief:
         reports.start(step)
-        reports.announce(run.strategy.num_replicas_in_sync)
+        reports.announce(run.network.model, run.strategy.num_replicas_in_sync)
     run.print_fn("compiling the first step")
     return reports
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from deeplab_tf.backbones import Features
     from deeplab_tf.layers import NormConfig
 
-_RATES = (12, 24, 36)  # code: at output stride 8, with JPU as with dilation
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ASPP(Head):
@@ -27,6 +25,11 @@ class ASPP(Head):
     kind: ClassVar[str] = "aspp"
 
     channels: int = option(256, "filters of the head's convolutions", minimum=1)  # code
+    atrous_rates: tuple[int, ...] = option(
+        (12, 24, 36),  # code: at output stride 8, with JPU as with dilation
+        "rates of ASPP's 3x3 branches",
+        minimum=1,
+    )
     aspp_dropout: float = option(
         0.5, "share of the channels dropped after ASPP's projection (code)", minimum=0, below=1
     )
@@ -45,7 +48,7 @@ class ASPP(Head):
         from jpu_tf.layers import classifier, conv_bn_relu
 
         branches = [conv_bn_relu(x, self.channels, 1, norm=norm, name="head_aspp_conv0")]
-        for i, rate in enumerate(_RATES, start=1):
+        for i, rate in enumerate(self.atrous_rates, start=1):
             name = f"head_aspp_conv{i}"
             branches.append(conv_bn_relu(x, self.channels, 3, rate=rate, norm=norm, name=name))
         pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="head_aspp_image_mean")(x)

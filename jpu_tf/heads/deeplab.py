@@ -26,6 +26,11 @@ class DeepLab(Head):
     kind: ClassVar[str] = "deeplab"
 
     channels: int = option(256, "filters of the head's convolutions", minimum=1)  # code
+    atrous_rates: tuple[int, ...] = option(
+        (12, 24, 36),  # cited: DeepLabv3 Sec. 3.3, for output stride 8
+        "rates of ASPP's 3x3 branches",
+        minimum=1,
+    )
 
     def build(
         self,
@@ -44,7 +49,7 @@ class DeepLab(Head):
         x = aspp(
             x,
             channels=self.channels,
-            atrous_rates=(12, 24, 36),  # cited: DeepLabv3 Sec. 3.3, for output stride 8
+            atrous_rates=self.atrous_rates,
             separable=True,
             dropout=self.dropout,
             norm=norm,

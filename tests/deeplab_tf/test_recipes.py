@@ -163,6 +163,7 @@ _QUICKSTART = {
 }
 _FINETUNE = {
     "model.backbone": "mobilenet_v2",
+    "model.atrous_rates": (4, 8, 12),
     "model.batch_norm_momentum": 0.99,
     "dataset": "folder",
     "dataset.images_dir": None,

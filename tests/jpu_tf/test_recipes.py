@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from deeplab_tf import camvid_recipes as deeplab_camvid_recipes
 from deeplab_tf import imagenet_recipes, zoo
 from deeplab_tf import recipes as deeplab_recipes
 from deeplab_tf.backbones import BACKBONES
@@ -11,6 +12,8 @@ from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.recipe import as_json
 from deeplab_tf.training.optimizers import decay_factors, learning_rate_factors
 from deeplab_tf.weights import weights_by_name
+from jpu_tf import camvid_recipes as jpu_camvid_recipes
+from jpu_tf import recipes as jpu_recipes
 from jpu_tf.recipes import RECIPES
 from jpu_tf.upsamplers import UPSAMPLERS
 
@@ -18,8 +21,14 @@ PUBLISHED = {name: r for name, r in RECIPES.items() if r.dataset.kind == "releas
 
 
 def test_no_name_is_given_twice():
-    tables = (RECIPES, deeplab_recipes.RECIPES, imagenet_recipes.RECIPES)
-    assert len(zoo.RECIPES) == sum(map(len, tables))
+    modules = (
+        deeplab_recipes,
+        imagenet_recipes,
+        deeplab_camvid_recipes,
+        jpu_recipes,
+        jpu_camvid_recipes,
+    )
+    assert len(zoo.RECIPES) == sum(len(module.RECIPES) for module in modules)
 
 
 @pytest.mark.parametrize("name", RECIPES)

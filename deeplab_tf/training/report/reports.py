@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import keras
+
 from deeplab_tf.data import pipeline
+from deeplab_tf.layers.atrous import farthest_reach
 from deeplab_tf.pictures import visualization
 from deeplab_tf.recipe.dataset_spec import OpenDataset
 from deeplab_tf.recipe.parts import Predictor, Recipe
@@ -14,6 +17,7 @@ from deeplab_tf.training.report.run_log import RunLog
 
 _PICTURES = 3  # ours: validation examples drawn at each evaluation
 _FEWEST_IMAGES = 16  # cited: DeepLabv3 Sec. 4.1, for the statistics of batch normalization
+_LEAST_INSIDE = 0.25  # ours: see `Reach`; both papers' crops have 0.4 or more
 
 
 class Reports:
@@ -48,7 +52,7 @@ class Reports:
         self._progress = Progress("training", self._total_steps, start=step)
         self._meter = Meter(self._recipe.train.batch_size)
 
-    def announce(self, replicas: int) -> None:
+    def announce(self, model: keras.Model, replicas: int) -> None:
         """Prints what is trained, and what may surprise."""
         recipe, config, spec = self._recipe, self._recipe.train, self._dataset.spec
         self._print(
@@ -66,6 +70,16 @@ class Reports:
                 f"warning: batch normalization takes its statistics from {images} images; it needs"
                 f" about {_FEWEST_IMAGES} (DeepLabv3, Sec. 4.1). With fewer, scores may be lower."
                 " Use a larger batch, or pretrained weights and --model.batch_norm=frozen."
+            )
+        crop = pipeline.check_one_size(recipe.augment)
+        reach = farthest_reach(model, *crop)
+        if reach is not None and reach.inside < _LEAST_INSIDE:
+            self._print(
+                f"warning: {reach.layer} has rate {reach.rate} on feature maps of"
+                f" {reach.size[0]}x{reach.size[1]} pixels, from crops of {crop[0]}x{crop[1]}. Its"
+                f" outer weights meet the image at {reach.inside:.0%} of the positions and hardly"
+                " learn, which spoils predictions of larger images. Use larger crops, or smaller"
+                " atrous_rates of the model or its head."
             )
 
     @property

@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.data import pipeline
+from deeplab_tf.data.augment import RandomCrop
+from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.recipe.options import option
 from deeplab_tf.training.loop import train
 from deeplab_tf.training.losses import CrossEntropy
@@ -218,8 +220,27 @@ def test_small_batches_are_named_where_batch_norm_needs_large_ones(
     )
     printed = []
     dataset = recipe.dataset.open(None)
-    Reports(
-        recipe, dataset, str(tmp_path), 1, printed.append, between_images=lambda: None
-    ).announce(replicas=1)
+    reports = Reports(recipe, dataset, str(tmp_path), 1, printed.append, lambda: None)
+    reports.announce(recipe.model.build(2), replicas=1)
     assert (f"statistics from {images} images" in "".join(printed)) == (images is not None)
     assert ("warning" in "".join(printed)) == (images is not None)
+
+
+@pytest.mark.parametrize(
+    ("rates", "size", "warned"),
+    [((6, 12, 18), 257, "rate 18 on feature maps of 17x17 pixels, from crops of 257x257"),
+     ((6, 12, 18), 321, "outer weights meet the image at 14% of the positions"),
+     ((6, 12, 18), 513, None), ((4, 8, 12), 321, None), ((), 65, None)],
+)  # fmt: skip
+def test_rates_that_reach_beyond_the_crop_are_named(photos, recipe_of, tmp_path, rates, size, warned):
+    model = DeepLabV3PlusConfig(
+        backbone="mobilenet_v2_tiny", atrous_rates=rates, batch_norm="frozen"
+    )
+    recipe = recipe_of(photos, steps=1, model=model, augment=(RandomCrop(size=size),))
+    printed = []
+    dataset = recipe.dataset.open(None)
+    reports = Reports(recipe, dataset, str(tmp_path), 1, printed.append, lambda: None)
+    reports.announce(model.build(2), replicas=1)
+    warnings = [line for line in printed if line.startswith("warning: ")]
+    assert len(warnings) == (warned is not None)
+    assert all(warned in line for line in warnings)

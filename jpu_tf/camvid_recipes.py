@@ -1,0 +1,37 @@
+"""Recipes of FastFCN for CamVid on a laptop: networks that differ by their upsampling.
+
+What Tab. 1 and 2 show, in a quarter of an hour each; see deeplab_tf/camvid_recipes.py.
+"""
+
+from __future__ import annotations
+
+from deeplab_tf.camvid_recipes import BACKBONE, BATCH_NORM_MOMENTUM, START, half_size
+from deeplab_tf.recipe.parts import Recipe
+from jpu_tf.heads import DeepLab, Encoding, Head
+from jpu_tf.model import FastFCNConfig
+from jpu_tf.upsamplers import JPU, Bilinear, NoUpsampling, Upsampler
+
+# ours: a quarter of the paper's 512 channels, as MobileNetV2 has 320 where ResNet has 2048
+_JPU = JPU(channels=128)
+
+
+def _half(head: Head, upsampler: Upsampler) -> Recipe:
+    model = FastFCNConfig(
+        backbone=BACKBONE,
+        upsampler=upsampler,
+        head=head,
+        batch_norm_momentum=BATCH_NORM_MOMENTUM,
+    )
+    return half_size(model)
+
+
+RECIPES: dict[str, Recipe] = {
+    "camvid_half_encoding_none": _half(Encoding(), NoUpsampling()),
+    "camvid_half_encoding_bilinear": _half(Encoding(), Bilinear()),
+    "camvid_half_encoding_jpu": _half(Encoding(), _JPU),
+    # The rates of camvid_half_decoder, for features of twice its size.
+    "camvid_half_deeplab_jpu": _half(DeepLab(atrous_rates=(4, 8, 12)), _JPU),
+}
+
+# Recipe -> the released network whose weights it starts from.
+STARTS: dict[str, str] = dict.fromkeys(RECIPES, START)
