@@ -60,7 +60,7 @@ if _typing.TYPE_CHECKING:
     from deeplab_tf.zoo import load_recipe as load_recipe
     from deeplab_tf.zoo import load_weights as load_weights
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
 
 # Public name -> its module; editors read the imports above, which a test compares with this.
 _MODULES = {

@@ -17,6 +17,7 @@ from deeplab_tf.training.schedules import Poly
 
 BACKBONE = "mobilenet_v2"
 BATCH_NORM_MOMENTUM = 0.99  # thousands of steps, not tens of thousands
+SCALES = (0.75, 1.0, 1.25, 1.5)  # of the best evaluation
 START = "mobilenetv2_coco_voc_trainaug"  # in the model zoo
 
 
@@ -71,7 +72,7 @@ RECIPES: dict[str, Recipe] = {
     "camvid_best": camvid(
         _deeplab(),
         train=Train(epochs=50, batch_size=4, save_every=200, eval_every=100_000),
-        predict=WholeImage(scales=(0.75, 1.0, 1.25, 1.5), flip=True, output_stride=8),
+        predict=WholeImage(scales=SCALES, flip=True, output_stride=8),
     ),
     "camvid_half_decoder": half_size(_deeplab(0.5)),
     "camvid_half_no_decoder": half_size(_deeplab(0.5, decoder=False)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from deeplab_tf.recipe.options import Options, check_num_classes, option
 from deeplab_tf.recipe.parts import LossFn
@@ -48,8 +48,8 @@ def DeepLabV3Plus(  # named like the functions of keras.applications
       input_shape: height, width (None: any) and channels of the images.
       backbone: feature extractor, a key of `deeplab_tf.backbones.BACKBONES`.
       output_stride: input pixels per pixel of the encoder's output.
-      atrous_rates: rates of ASPP's 3x3 branches. None: (6, 12, 18) * 16 / output_stride (Fig. 2;
-        DeepLabv3, Sec. 3.3).
+      atrous_rates: rates of ASPP's 3x3 branches at this output stride. None: (6, 12, 18) * 16 /
+        output_stride (Fig. 2; DeepLabv3, Sec. 3.3).
         (): no branches.
       multi_grid: factors of the rates at the end of the backbone. None: the released code's,
         (1, 2, 4) in ResNet.
@@ -91,7 +91,8 @@ class DeepLabV3PlusConfig(Options):
     )
     atrous_rates: tuple[int, ...] | None = option(
         None,
-        "rates of ASPP's 3x3 branches; none: (6, 12, 18) * 16 / output_stride; empty: no branches",
+        "rates of ASPP's 3x3 branches at this output stride; none: (6, 12, 18) * 16 /"
+        " output_stride; empty: no branches",
         minimum=1,
     )
     multi_grid: tuple[int, int, int] | None = option(
@@ -156,6 +157,16 @@ class DeepLabV3PlusConfig(Options):
         if self.atrous_rates is not None:
             return self.atrous_rates
         return tuple(rate * 16 // self.output_stride for rate in (6, 12, 18))
+
+    def at_output_stride(self, output_stride: int) -> Self:
+        """The network of the same weights at another output stride.
+
+        Rates that are given are those of `self.output_stride`, and reach as far on the image.
+        """
+        rates = self.atrous_rates
+        if rates is not None:
+            rates = tuple(max(1, rate * self.output_stride // output_stride) for rate in rates)
+        return self.replace(output_stride=output_stride, atrous_rates=rates)
 
     def build(
         self,

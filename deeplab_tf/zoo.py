@@ -138,7 +138,7 @@ def load_model(
 
     config = load_recipe(workdir).model
     if output_stride is not None:
-        config = config.replace(output_stride=output_stride)
+        config = config.at_output_stride(output_stride)
     spec = load_spec(workdir)
     model = config.build(spec.num_classes, auxiliary=auxiliary)
     model.dataset_spec = spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from deeplab_tf.recipe.options import Options, check_num_classes, option
 from deeplab_tf.recipe.parts import LossFn
@@ -117,6 +117,10 @@ class FastFCNConfig(Options):
     def backbone_output_stride(self) -> int:
         """The backbone's output stride: the upsampler's default unless given."""
         return self.output_stride or self.upsampler.output_strides[0]
+
+    def at_output_stride(self, output_stride: int) -> Self:
+        """The network of the same weights at another output stride."""
+        return self.replace(output_stride=output_stride)
 
     def build(
         self,

@@ -92,7 +92,7 @@ def inference_of(row: Row) -> Inference:
     predict = recipe.predict.replace(**row.predict)
     model = recipe.model
     if predict.output_stride is not None:
-        model = model.replace(output_stride=predict.output_stride)
+        model = model.at_output_stride(predict.output_stride)
     return Inference(model, getattr(predict, "scales", (1.0,)), getattr(predict, "flip", False))
 
 

@@ -313,7 +313,7 @@ def predictor_to_score(run: Run) -> Callable[[], Predictor]:
     """
     recipe, trained, average = run.recipe, run.network.model, run.network.state.average
     stride = recipe.predict.output_stride
-    config = recipe.model if stride is None else recipe.model.replace(output_stride=stride)
+    config = recipe.model if stride is None else recipe.model.at_output_stride(stride)
     is_scored_itself = (
         average is None and recipe.train.precision == "float32" and config == recipe.model
     )

@@ -239,6 +239,16 @@ def test_rates_are_tied_to_the_output_stride():
     assert DeepLabV3PlusConfig(output_stride=8, atrous_rates=(2, 3)).rates == (2, 3)
 
 
+@pytest.mark.parametrize("rates", [None, (), (4, 8, 12), (1, 2)])
+def test_at_another_output_stride_rates_reach_as_far_on_the_image(rates):
+    trained = DeepLabV3PlusConfig(output_stride=16, atrous_rates=rates)
+    assert trained.at_output_stride(16) == trained
+    finer, coarser = trained.at_output_stride(8), trained.at_output_stride(32)
+    assert (finer.output_stride, coarser.output_stride) == (8, 32)
+    assert finer.rates == tuple(2 * rate for rate in trained.rates)
+    assert coarser.rates == tuple(max(1, rate // 2) for rate in trained.rates)
+
+
 def test_aspp_options_make_the_layers_they_name():
     def names(**options):
         return {layer.name for layer in _tiny(**options).build(3).layers}

@@ -72,9 +72,10 @@ def test_each_table_has_the_rows_of_the_paper():
         "fastfcn4": 2,
         "fastfcn5": 1,
         "fastfcn_figures": 6,
-        "camvid": 8,
-        "camvid_figure4": 2,
-        "camvid_upsampling": 4,
+        "camvid": 5,
+        "camvid_half": 8,
+        "camvid_half_figure4": 2,
+        "camvid_half_upsampling": 4,
     }
 
 

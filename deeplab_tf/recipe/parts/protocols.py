@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 if TYPE_CHECKING:
     import keras
@@ -39,6 +39,10 @@ class ModelConfig(Protocol):
 
         With `auxiliary` the output is a dict with "logits" and whatever else is trained.
         """
+        ...
+
+    def at_output_stride(self, output_stride: int) -> Self:
+        """The network of the same weights at another output stride."""
         ...
 
     def losses(self, pixel_loss: LossFn) -> Mapping[str, tuple[LossFn, float]]:
