@@ -49,8 +49,7 @@ def DeepLabV3Plus(  # named like the functions of keras.applications
       backbone: feature extractor, a key of `deeplab_tf.backbones.BACKBONES`.
       output_stride: input pixels per pixel of the encoder's output.
       atrous_rates: rates of ASPP's 3x3 branches at this output stride. None: (6, 12, 18) * 16 /
-        output_stride (Fig. 2; DeepLabv3, Sec. 3.3).
-        (): no branches.
+        output_stride (Fig. 2; DeepLabv3, Sec. 3.3). (): no branches.
       multi_grid: factors of the rates at the end of the backbone. None: the released code's,
         (1, 2, 4) in ResNet.
       image_pooling: whether ASPP has the image-pooling branch.
