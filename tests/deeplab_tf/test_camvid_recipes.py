@@ -30,8 +30,9 @@ def test_training_sees_neither_val_nor_test(name):
     assert (recipe.train.split, recipe.eval.split) == ("train", "val")
 
 
-def test_val_does_not_choose_the_best_weights():
-    train = _CAMVID["camvid_best"].train
+@pytest.mark.parametrize("name", _CAMVID)
+def test_val_does_not_choose_the_best_weights(name):
+    train = _CAMVID[name].train
     assert train.eval_every >= train.total_steps(RELEASES["camvid"].parts[0].splits["train"])
     assert train.patience is None
 
