@@ -122,7 +122,7 @@ def _training_lacks(name: str, places: Places) -> list[str]:
     found = _data_lacks(recipe.dataset, recipe.train.split, places)
     if os.path.isfile(os.path.join(places.workdir(name), "recipe.json")):
         return found  # it has started, with its weights
-    start = zoo.STARTS.get(name, imagenet_weights(recipe))
+    start = zoo.STARTS.get(name) or imagenet_weights(recipe)
     if start in zoo.RECIPES:
         return [*found, *_training_lacks(start, places)]
     if start is not None and not os.path.exists(places.weights(start)):

@@ -199,6 +199,27 @@ def test_a_stage_lacks_what_the_stage_before_it_lacks(places):
     assert lacks(zoo.TABLES["deeplab6"], test, places) == ["voc2012 is not prepared"]
 
 
+def test_a_row_that_starts_from_a_released_network_converts_it_first(places, monkeypatch):
+    table = zoo.TABLES["camvid"]
+    weights = places.weights("mobilenetv2_coco_voc_trainaug")
+    assert lacks(table, table.rows[0], places) == ["camvid is not prepared", f"no {weights}"]
+    monkeypatch.setattr(reproduce_plan, "_data_lacks", lambda *_: [])
+    os.makedirs(weights)
+    todo, reasons = steps("camvid", table.rows, places, [])
+    assert reasons == {}
+    commands = [shlex.split(str(step)) for step in todo]
+    start = places.workdir("mobilenetv2_coco_voc_trainaug")
+    assert commands[0][1:] == [
+        "scripts/convert_weights.py",
+        "--released=mobilenetv2_coco_voc_trainaug",
+        f"--input={weights}",
+        f"--output={start}",
+    ]
+    assert commands[1][1:3] == ["scripts/train.py", "--recipe=camvid_best"]
+    assert f"--init_weights={start}" in commands[1]
+    assert [command[1] for command in commands[2:]] == ["scripts/evaluate.py"] * len(table.rows)
+
+
 def test_each_training_is_one_command_and_each_row_one_evaluation(places):
     table = zoo.TABLES["shapes"]
     todo, reasons = steps("shapes", table.rows, places, ["--train.batch_size=4"])
