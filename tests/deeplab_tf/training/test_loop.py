@@ -165,6 +165,9 @@ class _Pooled(Options):
 
     output_stride: int = option(16, "side of a square, pixels")
 
+    def at_output_stride(self, output_stride):
+        return self.replace(output_stride=output_stride)
+
     def build(self, num_classes, input_shape=(None, None, 3), *, auxiliary=False):
         image = keras.Input(input_shape)
         pooled = keras.layers.AveragePooling2D(self.output_stride, padding="same")(image)
