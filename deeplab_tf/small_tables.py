@@ -5,26 +5,59 @@ On drawn shapes, and on the photos of CamVid at half their size. scripts/reprodu
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
+
 from deeplab_tf.camvid_recipes import SCALES as CAMVID_SCALES
 from deeplab_tf.tables import COSTS, Row, Table
 
 _SHAPES = ("eval OS", "Decoder", "MS", "Flip")
-_CAMVID = ("Decoder", "Separable", "Image-Level", "eval OS", "MS", "Flip")
-_HALF_SCALES = (0.375, 0.5, 0.625)  # of images of half the size: 0.75, 1 and 1.25
+_CAMVID = ("eval OS", "MS", "Flip")
+_CAMVID_HALF = ("Decoder", "Separable", "Image-Level", *_CAMVID)
+
+
+def _row(
+    recipe: str,
+    columns: tuple[str, ...],
+    output_stride: int,
+    marks: Iterable[str],
+    scales: tuple[float, ...],
+    *,
+    has: Iterable[str] = (),
+) -> Row:
+    """A row: a recipe, and how its network is evaluated.
+
+    Args:
+      recipe: name.
+      columns: of the table; 'eval OS' is one.
+      output_stride: of the evaluation.
+      marks: columns that are ticked, and in the row's name.
+      scales: of the evaluation.
+      has: more columns that are ticked.
+    """
+    ticked = {*marks, *has}
+    return Row(
+        name="_".join([f"eval{output_stride}", *marks]).lower(),
+        cells=tuple(
+            str(output_stride) if column == "eval OS" else "x" if column in ticked else ""
+            for column in columns
+        ),
+        recipe=recipe,
+        predict={"output_stride": output_stride, "scales": scales, "flip": "Flip" in ticked},
+    )
 
 
 def _shapes(output_stride: int, *marks: str) -> Row:
     """A row of the table 'shapes'; `marks` are its columns that are ticked."""
-    return Row(
-        name="_".join([f"eval{output_stride}", *marks]).lower(),
-        cells=(str(output_stride), *("x" if column in marks else "" for column in _SHAPES[1:])),
-        recipe="quickstart_shapes" if "Decoder" in marks else "quickstart_shapes_no_decoder",
-        predict={
-            "output_stride": output_stride,
-            "scales": (0.75, 1.0, 1.25) if "MS" in marks else (1.0,),
-            "flip": "Flip" in marks,
-        },
-    )
+    recipe = "quickstart_shapes" if "Decoder" in marks else "quickstart_shapes_no_decoder"
+    scales = (0.75, 1.0, 1.25) if "MS" in marks else (1.0,)
+    return _row(recipe, _SHAPES, output_stride, marks, scales)
+
+
+def _camvid(output_stride: int, *marks: str) -> Row:
+    """A row of the table 'camvid'; `marks` are its columns that are ticked."""
+    scales = CAMVID_SCALES if "MS" in marks else (1.0,)
+    return _row("camvid_best", _CAMVID, output_stride, marks, scales)
 
 
 def _half(network: str, output_stride: int, *marks: str) -> Row:
@@ -36,20 +69,11 @@ def _half(network: str, output_stride: int, *marks: str) -> Row:
       *marks: 'MS' and 'Flip' where they are ticked.
     """
     lacks = {"no_decoder": "Decoder", "not_separable": "Separable", "no_pooling": "Image-Level"}
-    ticked = {*_CAMVID[:3], *marks} - {lacks.get(network)}
-    return Row(
-        name="_".join([network, f"eval{output_stride}", *marks]).lower(),
-        cells=tuple(
-            str(output_stride) if column == "eval OS" else "x" if column in ticked else ""
-            for column in _CAMVID
-        ),
-        recipe=f"camvid_half_{network}",
-        predict={
-            "output_stride": output_stride,
-            "scales": _HALF_SCALES if "MS" in marks else (0.5,),
-            "flip": "Flip" in marks,
-        },
-    )
+    has = {"Decoder", "Separable", "Image-Level"} - {lacks.get(network)}
+    scales = (0.375, 0.5, 0.625) if "MS" in marks else (0.5,)  # 0.75, 1 and 1.25, at half the size
+    recipe = f"camvid_half_{network}"
+    row = _row(recipe, _CAMVID_HALF, output_stride, marks, scales, has=has)
+    return dataclasses.replace(row, name=f"{network}_{row.name}")
 
 
 TABLES: dict[str, Table] = {
@@ -81,34 +105,22 @@ TABLES: dict[str, Table] = {
     ),
     "camvid": Table(
         title="Ours: the best network for CamVid that a laptop trains",
-        columns=_CAMVID[3:],
+        columns=_CAMVID,
         measures=("mean_iou", *COSTS),
         cost="multiply_adds",
         cost_size=(360, 480),
         cost_classes=11,
-        rows=tuple(
-            Row(
-                name="_".join([f"eval{output_stride}", *marks]).lower(),
-                cells=(str(output_stride), *("x" if m in marks else "" for m in ("MS", "Flip"))),
-                recipe="camvid_best",
-                predict={
-                    "output_stride": output_stride,
-                    "scales": CAMVID_SCALES if "MS" in marks else (1.0,),
-                    "flip": "Flip" in marks,
-                },
-            )
-            for output_stride, *marks in (
-                (16,),
-                (8,),
-                (16, "MS"),
-                (16, "MS", "Flip"),
-                (8, "MS", "Flip"),
-            )
+        rows=(
+            _camvid(16),
+            _camvid(8),
+            _camvid(16, "MS"),
+            _camvid(16, "MS", "Flip"),
+            _camvid(8, "MS", "Flip"),
         ),
     ),
     "camvid_half": Table(
         title="Ours: what Tab. 3 and 5 of DeepLabv3+ show, on photos of CamVid at half their size",
-        columns=_CAMVID,
+        columns=_CAMVID_HALF,
         measures=("mean_iou", *COSTS),
         cost="multiply_adds",
         cost_size=(360, 480),
