@@ -53,7 +53,7 @@ def camvid(
 
 
 def half_size(model: ModelConfig) -> Recipe:
-    """A training of about a quarter of an hour, on images of half the size, to compare networks."""
+    """A short training, on images of half the size, to compare networks by."""
     # One evaluation, at the end: val chooses nothing.
     train = Train(steps=600, batch_size=8, save_every=200, eval_every=600)
     return camvid(model, scale=0.5, train=train)
@@ -72,7 +72,7 @@ def _deeplab(scale: float = 1.0, **options) -> DeepLabV3PlusConfig:
 RECIPES: dict[str, Recipe] = {
     "camvid_best": camvid(
         _deeplab(),
-        # One evaluation, at the end: val chooses nothing. 73 to 98 minutes on two cores.
+        # 4220 steps of 1.05 to 1.4 s on two cores. One evaluation, at the end: val chooses nothing.
         train=Train(epochs=46, batch_size=4, save_every=200, eval_every=10_000),
         predict=WholeImage(scales=SCALES, flip=True),
     ),

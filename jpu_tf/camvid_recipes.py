@@ -1,6 +1,6 @@
 """Recipes of FastFCN for CamVid on a laptop: networks that differ by their upsampling.
 
-What Tab. 1 and 2 show, in a quarter of an hour each; see deeplab_tf/camvid_recipes.py.
+What Tab. 1 and 2 show, by short trainings on a laptop; see deeplab_tf/camvid_recipes.py.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from deeplab_tf.training.workdir.contents import save_recipe, save_spec
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def run(script: str, *flags: str) -> subprocess.CompletedProcess:
-    """Runs a script in a process of its own."""
-    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags]
+def run(script: str, *flags: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """Runs a script in a process of its own; `options` are the interpreter's."""
+    command = [sys.executable, *options, str(ROOT / "scripts" / f"{script}.py"), *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=300, env=environment, cwd=ROOT

@@ -1,46 +1,29 @@
 """server_files.py, as a user starts it."""
 
+import functools
 import json
 import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import zipfile
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
+from random_runs import run, write_run
 
 from deeplab_tf import zoo
 from deeplab_tf.data.datasets.cityscapes import CLASSES
 from deeplab_tf.data.datasets.release import Release
-from deeplab_tf.evaluation.whole_image import WholeImage
-from deeplab_tf.model import DeepLabV3PlusConfig
-from deeplab_tf.recipe.parts import Recipe, Train
-from deeplab_tf.training.losses import CrossEntropy
-from deeplab_tf.training.optimizers import SGD
-from deeplab_tf.training.schedules import Poly
-from deeplab_tf.training.workdir.checkpoints import Checkpointer
-from deeplab_tf.training.workdir.contents import save_recipe, save_spec
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
 IMAGES = {"berlin/berlin_000000_000019": (40, 64), "bonn/bonn_000001_000019": (33, 65)}
 FILES = ["berlin_000000_000019.png", "bonn_000001_000019.png"]
 NUMBERS = np.array([number for number, _ in CLASSES.values()])
 
 
-def server_files(*flags: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    command = [sys.executable, *options, str(ROOT / "scripts" / "server_files.py"), *flags]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-    )
+server_files = functools.partial(run, "server_files")
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +43,10 @@ def place(tmp_path_factory) -> pathlib.Path:
                 Image.fromarray(pixels).save(path)
     data_dir = str(place / "data")
     Release(name="cityscapes").prepare(data_dir, raw_dir=str(place / "raw"), allow_subset=True)
-    recipe = Recipe(
-        model=DeepLabV3PlusConfig(backbone="mobilenet_v2_tiny", atrous_rates=(1,), aspp_channels=8),
-        dataset=Release(name="cityscapes"),
-        augment=(),
-        optimizer=SGD(),
-        schedule=Poly(),
-        loss=CrossEntropy(),
-        train=Train(steps=1),
-        predict=WholeImage(),
-    )
     spec = zoo.released_spec("cityscapes")
     for seed, name in enumerate(("run", "other")):
         keras.utils.set_random_seed(seed)
-        save_recipe(str(place / name), recipe)
-        save_spec(str(place / name), spec)
-        Checkpointer(str(place / name), recipe.model.build(19)).save(1)
+        write_run(place, name, spec, dataset=Release(name="cityscapes"))
     return place
 
 

@@ -18,9 +18,12 @@ def _network(**options):
 @pytest.mark.parametrize("separable", [True, False])
 @pytest.mark.parametrize(
     ("rates", "size", "expected"),
-    [((6, 12, 18), (257, 321), (18, (17, 21), 0.0)), ((6, 12, 18), (513, 513), (18, (33, 33), 15 / 33)),
-     ((3, 1), (160, 96), (3, (10, 6), 3 / 6))],
-)  # fmt: skip
+    [
+        ((6, 12, 18), (257, 321), (18, (17, 21), 0.0)),
+        ((6, 12, 18), (513, 513), (18, (33, 33), 15 / 33)),
+        ((3, 1), (160, 96), (3, (10, 6), 3 / 6)),
+    ],
+)
 def test_the_farthest_reach_is_that_of_the_largest_rate(separable, rates, size, expected):
     reach = farthest_reach(_network(atrous_rates=rates, separable=separable), *size)
     assert reach.layer.startswith(f"aspp_conv{rates.index(max(rates)) + 1}")
@@ -34,7 +37,8 @@ def test_a_network_without_atrous_convolutions_reaches_nowhere():
 @pytest.mark.parametrize(("side", "trained"), [(4, False), (5, True)])
 def test_weights_that_never_meet_the_map_have_no_gradient(side, trained):
     network = _network(atrous_rates=(4,), batch_norm="frozen")
-    images = np.random.default_rng(0).uniform(0, 255, (2, side * 16, side * 16, 3)).astype("float32")
+    shape = (2, side * 16, side * 16, 3)
+    images = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
     (layer,) = (each for each in network.layers if each.name == "aspp_conv1_depthwise")
     with tf.GradientTape() as tape:
         loss = keras.ops.sum(network(images, training=True) ** 2)

@@ -228,11 +228,17 @@ def test_small_batches_are_named_where_batch_norm_needs_large_ones(
 
 @pytest.mark.parametrize(
     ("rates", "size", "warned"),
-    [((6, 12, 18), 257, "rate 18 on feature maps of 17x17 pixels, from crops of 257x257"),
-     ((6, 12, 18), 321, "outer weights meet the image at 14% of the positions"),
-     ((6, 12, 18), 513, None), ((4, 8, 12), 321, None), ((), 65, None)],
-)  # fmt: skip
-def test_rates_that_reach_beyond_the_crop_are_named(photos, recipe_of, tmp_path, rates, size, warned):
+    [
+        ((6, 12, 18), 257, "rate 18 on feature maps of 17x17 pixels, from crops of 257x257"),
+        ((6, 12, 18), 321, "outer weights meet the image at 14% of the positions"),
+        ((6, 12, 18), 513, None),
+        ((4, 8, 12), 321, None),
+        ((), 65, None),
+    ],
+)
+def test_rates_that_reach_beyond_the_crop_are_named(
+    photos, recipe_of, tmp_path, rates, size, warned
+):
     model = DeepLabV3PlusConfig(
         backbone="mobilenet_v2_tiny", atrous_rates=rates, batch_norm="frozen"
     )
