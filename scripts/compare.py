@@ -2,12 +2,15 @@
 
 python scripts/compare.py --workdirs=runs/decoder,runs/no_decoder --output=comparison
 python scripts/compare.py --workdirs=runs/a,runs/b --names=long,short --eval.split=val --output=here
+python scripts/compare.py --workdirs=runs/a,runs/a --names=a,flip --output=here -- --predict.flip
 
 Prints both models' scores, the difference with a 95 % interval, the same for each class, and the
 examples that differ most. All of it goes to --output as compare.json and as a page for a browser,
 compare.html, with both predictions for the images that differ most. The interval is that of a
 paired bootstrap over the images: each draw scores both models on the same ones. One that holds 0
 says that such a difference may come from the choice of the images.
+
+Flags of predict after -- are for the second model alone, which may be the first one again.
 """
 
 from __future__ import annotations
@@ -44,7 +47,13 @@ cli.define_parts(_PARTS)
 
 def main(argv: list[str]) -> None:
     """Scores both models, compares and writes."""
-    cli.no_arguments(argv)
+    second_flags = argv[1:]
+    cli.no_arguments([argv[0], *(flag for flag in second_flags if not flag.startswith("--"))])
+    other = [flag for flag in second_flags if not flag.startswith(("--predict.", "--predict="))]
+    if other:
+        raise ValueError(
+            f"after -- there must be flags of predict, as --predict.flip=true; got {other[0]!r}."
+        )
     cli.require(workdirs=_WORKDIRS.value, output=_OUTPUT.value)
     if len(_WORKDIRS.value) != 2:
         raise ValueError(f"--workdirs must name two; got {', '.join(_WORKDIRS.value)}.")
@@ -56,10 +65,11 @@ def main(argv: list[str]) -> None:
     except OSError as error:
         raise OSError(f"{error} Name another directory with --output.") from error
     cli.import_tensorflow()
-    recipes = {
-        name: recipe_flags.apply(zoo.load_recipe(workdir), _PARTS)
-        for name, workdir in workdirs.items()
-    }
+    recipes = {}
+    for name, workdir in workdirs.items():
+        if recipes:
+            _parse(argv)
+        recipes[name] = recipe_flags.apply(zoo.load_recipe(workdir), _PARTS)
     scoring.check_comparable(recipes)
     for name, recipe in recipes.items():
         if "mean_iou" not in recipe.predict.metrics:
@@ -95,6 +105,18 @@ def main(argv: list[str]) -> None:
     trees = {name: to_tree(recipe) for name, recipe in recipes.items()}
     write_text(html_path, comparison_page(comparison, examples, record, trees))
     print(f"written to {html_path}")
+
+
+def _parse(argv: list[str]) -> None:
+    """Sets the flags of the second model.
+
+    Raises:
+      ValueError: there is no such flag, or it cannot have this value.
+    """
+    try:
+        flags.FLAGS(argv)
+    except flags.Error as error:
+        raise ValueError(f"{error} It is given after --.") from error
 
 
 if __name__ == "__main__":

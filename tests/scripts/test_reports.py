@@ -123,6 +123,44 @@ def test_compare_writes_a_page_with_both_predictions(place, tmp_path):
 
 
 @pytest.mark.slow  # a process that imports TensorFlow
+def test_one_network_is_compared_with_itself_predicted_in_another_way(place, tmp_path):
+    runs = f"--workdirs={place}/first,{place}/first"
+    names, output = "--names=small,large", f"--output={tmp_path}/out"
+    done = run("compare", runs, names, output, "--predict.scales=0.5", "--", "--predict.scales=2")
+    assert done.returncode == 0, done.stderr
+    compared = json.loads((tmp_path / "out" / "compare.json").read_text())
+    page = (tmp_path / "out" / "compare.html").read_text()
+    found = compared["differences"]["mean_iou"]
+    for key, scale in (("first", 0.5), ("second", 2.0)):
+        alone = run("evaluate", f"--workdir={place}/first", f"--output={tmp_path}/{key}.json",
+                    f"--predict.scales={scale}", "--report_images=0")  # fmt: skip
+        assert alone.returncode == 0, alone.stderr
+        scores = json.loads((tmp_path / f"{key}.json").read_text())
+        assert found[key] == scores["mean_iou"]
+        assert f"whole_image, scales [{scale}]" in page
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ("photo.jpg", "unexpected argument 'photo.jpg'"),
+        ("--output=b", "after -- there must be flags of predict, as --predict.flip=true; got"),
+    ],
+)
+def test_what_follows_the_flags_of_a_comparison_is_checked(after, message):
+    done = run("compare", "--workdirs=a,b", "--output=a", "--", after)
+    assert done.returncode == 1 and message in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow  # a process that imports TensorFlow
+def test_an_unknown_flag_of_the_second_network_is_named(place, tmp_path):
+    done = run("compare", f"--workdirs={place}/first,{place}/second", f"--output={tmp_path}/out",
+               "--", "--predict.flop=true")  # fmt: skip
+    assert done.returncode == 1
+    assert "flag 'predict.flop'" in done.stderr and "given after --" in done.stderr
+
+
+@pytest.mark.slow  # a process that imports TensorFlow
 def test_accuracies_have_a_report(place, tmp_path):
     for folder in ("train", "val"):
         for i, name in enumerate(("cat", "dog", "owl")):
