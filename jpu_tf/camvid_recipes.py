@@ -5,14 +5,20 @@ What Tab. 1 and 2 show, by short trainings on a laptop; see deeplab_tf/camvid_re
 
 from __future__ import annotations
 
-from deeplab_tf.camvid_recipes import BACKBONE, BATCH_NORM_MOMENTUM, START, half_size
+from deeplab_tf.camvid_recipes import (
+    BACKBONE,
+    BATCH_NORM_MOMENTUM,
+    HALF_CHANNELS,
+    START,
+    half_size,
+)
 from deeplab_tf.recipe.parts import Recipe
 from jpu_tf.heads import DeepLab, Encoding, Head
 from jpu_tf.model import FastFCNConfig
 from jpu_tf.upsamplers import JPU, Bilinear, NoUpsampling, Upsampler
 
-# ours: a quarter of the paper's 512 channels, as MobileNetV2 has 320 where ResNet has 2048
-_JPU = JPU(channels=128)
+_ENCODING = Encoding(channels=HALF_CHANNELS)
+_JPU = JPU(channels=HALF_CHANNELS)
 
 
 def _half(head: Head, upsampler: Upsampler) -> Recipe:
@@ -26,11 +32,13 @@ def _half(head: Head, upsampler: Upsampler) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "camvid_half_encoding_none": _half(Encoding(), NoUpsampling()),
-    "camvid_half_encoding_bilinear": _half(Encoding(), Bilinear()),
-    "camvid_half_encoding_jpu": _half(Encoding(), _JPU),
+    "camvid_half_encoding_none": _half(_ENCODING, NoUpsampling()),
+    "camvid_half_encoding_bilinear": _half(_ENCODING, Bilinear()),
+    "camvid_half_encoding_jpu": _half(_ENCODING, _JPU),
     # The rates of camvid_half_decoder, for features of twice its size.
-    "camvid_half_deeplab_jpu": _half(DeepLab(atrous_rates=(4, 8, 12)), _JPU),
+    "camvid_half_deeplab_jpu": _half(
+        DeepLab(channels=HALF_CHANNELS, atrous_rates=(4, 8, 12)), _JPU
+    ),
 }
 
 # Recipe -> the released network whose weights it starts from.
