@@ -1,4 +1,4 @@
-"""The tables of FastFCN, row by row as printed, with what each row needs, and one of our own.
+"""The tables of FastFCN, row by row as printed, with what each row needs, and two of our own.
 
 Rows that quote other papers' networks are left out, except one of EncNet, which has a recipe.
 scripts/reproduce.py runs these.
@@ -6,7 +6,12 @@ scripts/reproduce.py runs these.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from deeplab_tf import camvid_recipes as deeplab_camvid
+from deeplab_tf.recipe.parts import Recipe
 from deeplab_tf.tables import COSTS, Row, Table
+from jpu_tf import camvid_recipes
 from jpu_tf.model import FastFCNConfig
 
 _HEADS = {"Encoding": "encoding", "ASPP": "aspp", "PSP": "psp", "DeepLab": "deeplab"}
@@ -56,6 +61,20 @@ def _speeds(backbone: str, head: str, **fps: float) -> tuple[Row, ...]:
             note=_note(titles[upsampler]),
         )
         for upsampler, speed in fps.items()
+    )
+
+
+def _half_speeds(system: str, recipes: Mapping[str, Recipe]) -> tuple[Row, ...]:
+    """A group of rows of our own, of the networks at half size; others compare to the first."""
+    start = "camvid_half_"
+    return tuple(
+        Row(
+            name=name.removeprefix(start),
+            cells=("MobileNetV2", system, name.removeprefix(start)),
+            model=recipe.model,
+        )
+        for name, recipe in recipes.items()
+        if name.startswith(start)
     )
 
 
@@ -196,6 +215,19 @@ TABLES: dict[str, Table] = {
             _half("Encoding", 32, "Bilinear"),
             _half("Encoding", 32, "JPU (ours)"),
             _half("DeepLab", 32, "JPU (ours)"),
+        ),
+    ),
+    "camvid_half_speed": Table(
+        title="Ours: what Tab. 2 of FastFCN shows, images per second of one 180x240 image",
+        columns=("Backbone", "System", "Network"),
+        measures=("parameters", "multiply_adds", "speed", "speed_ratio", "cost_ratio"),
+        result="none",
+        cost="speed",
+        cost_size=(180, 240),  # half of CamVid's 360x480
+        cost_classes=11,
+        rows=(
+            *_half_speeds("DeepLabv3+", deeplab_camvid.RECIPES),
+            *_half_speeds("FastFCN", camvid_recipes.RECIPES),
         ),
     ),
 }

@@ -50,16 +50,19 @@ _WEIGHTS_DIR = flags.DEFINE_string(
 )
 _PLAN_ONLY = flags.DEFINE_bool("plan_only", False, "print the plan and stop")
 _ROUNDS = flags.DEFINE_integer(
-    "rounds", 5, "timed calls of each network of fastfcn2; the released code's 100", lower_bound=1
+    "rounds",
+    5,
+    "timed calls of each network, with tables of speeds; fastfcn2's is 100",
+    lower_bound=1,
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 1, "images per timed call of fastfcn2", lower_bound=1, upper_bound=2**20
+    "batch_size", 1, "images per timed call", lower_bound=1, upper_bound=2**20
 )
 _PRECISION = flags.DEFINE_enum(
     "precision",
     "float32",
     ["float32", "mixed_bfloat16", "mixed_float16"],
-    "Keras' dtype policy for the timed calls of fastfcn2",
+    "Keras' dtype policy for the timed calls",
 )
 
 

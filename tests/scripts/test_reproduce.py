@@ -76,6 +76,7 @@ def test_each_table_has_the_rows_of_the_paper():
         "camvid_half": 8,
         "camvid_half_figure4": 2,
         "camvid_half_upsampling": 4,
+        "camvid_half_speed": 8,
     }
 
 
