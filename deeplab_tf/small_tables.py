@@ -115,7 +115,6 @@ TABLES: dict[str, Table] = {
             _camvid(8),
             _camvid(16, "MS"),
             _camvid(16, "MS", "Flip"),
-            _camvid(8, "MS", "Flip"),
         ),
     ),
     "camvid_half": Table(
