@@ -18,7 +18,7 @@ from deeplab_tf.training.schedules import Poly
 BACKBONE = "mobilenet_v2"
 BATCH_NORM_MOMENTUM = 0.99  # thousands of steps, not tens of thousands
 SCALES = (0.75, 1.0, 1.25, 1.5)  # of the best evaluation
-HALF_CHANNELS = 128  # of new layers at half size: half of the paper's 256, for the time they take
+HALF_CHANNELS = 128  # ours: of new layers at half size, for the time they take
 START = "mobilenetv2_coco_voc_trainaug"  # in the model zoo
 
 

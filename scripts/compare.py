@@ -2,7 +2,7 @@
 
 python scripts/compare.py --workdirs=runs/decoder,runs/no_decoder --output=comparison
 python scripts/compare.py --workdirs=runs/a,runs/b --names=long,short --eval.split=val --output=here
-python scripts/compare.py --workdirs=runs/a,runs/a --names=a,flip --output=here -- --predict.flip
+python scripts/compare.py --workdirs=runs/a,runs/a --names=a,flip --output=b -- --predict.flip=true
 
 Prints both models' scores, the difference with a 95 % interval, the same for each class, and the
 examples that differ most. All of it goes to --output as compare.json and as a page for a browser,

@@ -52,7 +52,7 @@ _PLAN_ONLY = flags.DEFINE_bool("plan_only", False, "print the plan and stop")
 _ROUNDS = flags.DEFINE_integer(
     "rounds",
     5,
-    "timed calls of each network, with tables of speeds; fastfcn2's is 100",
+    "timed calls of each network in a table of speeds; the released code's 100",
     lower_bound=1,
 )
 _BATCH_SIZE = flags.DEFINE_integer(

@@ -122,7 +122,7 @@ def test_compare_writes_a_page_with_both_predictions(place, tmp_path):
     assert "compare.html cannot be written. Name another directory with --output" in blocked.stderr
 
 
-@pytest.mark.slow  # a process that imports TensorFlow
+@pytest.mark.slow  # three processes that import TensorFlow
 def test_one_network_is_compared_with_itself_predicted_in_another_way(place, tmp_path):
     runs = f"--workdirs={place}/first,{place}/first"
     names, output = "--names=small,large", f"--output={tmp_path}/out"
