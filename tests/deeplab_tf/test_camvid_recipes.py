@@ -59,6 +59,12 @@ def test_all_start_from_one_released_network():
     assert backbones == {RELEASED[start].model.backbone}
 
 
+def test_both_networks_for_whole_photos_are_trained_alike():
+    best, other = _CAMVID["camvid_best"], _CAMVID["camvid_deeplabv3plus"]
+    assert best.model.kind != other.model.kind
+    assert dataclasses.replace(best, model=other.model, predict=other.predict) == other
+
+
 @pytest.mark.parametrize(
     ("name", "other", "differ"),
     [
