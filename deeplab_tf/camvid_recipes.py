@@ -18,8 +18,7 @@ from deeplab_tf.training.schedules import Poly
 
 BACKBONE = "mobilenet_v2"
 BATCH_NORM_MOMENTUM = 0.99  # thousands of steps, not tens of thousands
-SCALES = (0.75, 1.0, 1.25, 1.5)  # of DeepLabv3+'s evaluation
-CHANNELS = 128  # ours: of new layers, for the time they take
+CHANNELS = 128  # ours: of JPU, heads and half-size decoders, for the time they take
 START = "mobilenetv2_coco_voc_trainaug"  # in the model zoo
 
 
@@ -85,7 +84,9 @@ def _half(**options) -> Recipe:
 
 RECIPES: dict[str, Recipe] = {
     # The largest rate is half of the feature map's 23 rows; the paper's 18 is that of 33.
-    "camvid_deeplabv3plus": full_size(_deeplab(atrous_rates=(4, 8, 12)), scales=SCALES),
+    "camvid_deeplabv3plus": full_size(
+        _deeplab(atrous_rates=(4, 8, 12)), scales=(0.75, 1.0, 1.25, 1.5)
+    ),
     "camvid_half_decoder": _half(),
     "camvid_half_no_decoder": _half(decoder=False),
     "camvid_half_not_separable": _half(separable=False),

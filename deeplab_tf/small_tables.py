@@ -6,9 +6,10 @@ On drawn shapes, and on the photos of CamVid at half their size. scripts/reprodu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from deeplab_tf.camvid_recipes import SCALES
+from deeplab_tf import camvid_recipes
+from deeplab_tf.recipe.parts import Recipe
 from deeplab_tf.tables import COSTS, Row, Table
 
 _SHAPES = ("eval OS", "Decoder", "MS", "Flip")
@@ -55,16 +56,17 @@ def _shapes(output_stride: int, *marks: str) -> Row:
 
 
 def camvid_table(
-    title: str, recipe: str, *, output_strides: tuple[int, ...], scales: tuple[float, ...]
+    title: str, name: str, recipes: Mapping[str, Recipe], *, output_strides: tuple[int, ...]
 ) -> Table:
     """A network for CamVid at its full size, evaluated in several ways.
 
     Args:
       title: of the table.
-      recipe: name.
+      name: of the recipe, whose own scales are those of MS.
+      recipes: by name.
       output_strides: of the backbone in evaluations at one scale; at several scales, the first.
-      scales: of the rows with several.
     """
+    scales = recipes[name].predict.scales
     ways = [(stride, ()) for stride in output_strides]
     ways += [(output_strides[0], marks) for marks in (("MS",), ("MS", "Flip"))]
     return Table(
@@ -75,7 +77,7 @@ def camvid_table(
         cost_size=(360, 480),
         cost_classes=11,
         rows=tuple(
-            _row(recipe, _CAMVID, stride, marks, scales if marks else (1.0,))
+            _row(name, _CAMVID, stride, marks, scales if marks else (1.0,))
             for stride, marks in ways
         ),
     )
@@ -127,8 +129,8 @@ TABLES: dict[str, Table] = {
     "camvid_deeplabv3plus": camvid_table(
         "Ours: DeepLabv3+ for CamVid, trained as the best network is",
         "camvid_deeplabv3plus",
+        camvid_recipes.RECIPES,
         output_strides=(16, 8),
-        scales=SCALES,
     ),
     "camvid_half": Table(
         title="Ours: what Tab. 3 and 5 of DeepLabv3+ show, on photos of CamVid at half their size",

@@ -20,7 +20,6 @@ from jpu_tf.upsamplers import JPU, Bilinear, NoUpsampling, Upsampler
 
 _ENCODING = Encoding(channels=CHANNELS)
 _JPU = JPU(channels=CHANNELS)
-SCALES = (1.0, 1.5, 2.0)  # of the best evaluation
 
 
 def _fastfcn(head: Head, upsampler: Upsampler) -> FastFCNConfig:
@@ -33,7 +32,7 @@ def _fastfcn(head: Head, upsampler: Upsampler) -> FastFCNConfig:
 
 
 RECIPES: dict[str, Recipe] = {
-    "camvid_best": full_size(_fastfcn(_ENCODING, _JPU), scales=SCALES),
+    "camvid_best": full_size(_fastfcn(_ENCODING, _JPU), scales=(1.0, 1.5, 2.0)),
     "camvid_half_encoding_none": half_size(_fastfcn(_ENCODING, NoUpsampling())),
     "camvid_half_encoding_bilinear": half_size(_fastfcn(_ENCODING, Bilinear())),
     "camvid_half_encoding_jpu": half_size(_fastfcn(_ENCODING, _JPU)),

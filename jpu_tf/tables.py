@@ -207,8 +207,8 @@ TABLES: dict[str, Table] = {
     "camvid": camvid_table(
         "Ours: the best network for CamVid that a laptop trains",
         "camvid_best",
+        camvid_recipes.RECIPES,
         output_strides=(32,),
-        scales=camvid_recipes.SCALES,
     ),
     "camvid_half_upsampling": Table(
         title="Ours: what Tab. 1 of FastFCN shows, on photos of CamVid at half their size",
