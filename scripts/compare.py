@@ -3,6 +3,7 @@
 python scripts/compare.py --workdirs=runs/decoder,runs/no_decoder --output=comparison
 python scripts/compare.py --workdirs=runs/a,runs/b --names=long,short --eval.split=val --output=here
 python scripts/compare.py --workdirs=runs/a,runs/a --names=a,flip --output=b -- --predict.flip=true
+python scripts/compare.py --workdirs=runs/a,runs/a --names=best,last --output=b -- --checkpoint=last
 
 Prints both models' scores, the difference with a 95 % interval, the same for each class, and the
 examples that differ most. All of it goes to --output as compare.json and as a page for a browser,
@@ -10,13 +11,15 @@ compare.html, with both predictions for the images that differ most. The interva
 paired bootstrap over the images: each draw scores both models on the same ones. One that holds 0
 says that such a difference may come from the choice of the images.
 
-Flags of predict after -- are for the second model alone, which may be the first one again.
+Flags of predict, and --checkpoint, are for the second model alone if they come after --. It may be
+the first one again.
 """
 
 from __future__ import annotations
 
 import os
 
+import checkpoint_flag
 import cli
 import scoring
 from absl import flags
@@ -26,9 +29,7 @@ from deeplab_tf.recipe import flags as recipe_flags
 from deeplab_tf.recipe.as_json import to_tree
 from deeplab_tf.recipe.files import check_writable, write_text
 
-_WORKDIRS = flags.DEFINE_list(
-    "workdirs", None, "two, of training runs or of convert_weights.py; the best weights of each"
-)
+_WORKDIRS = flags.DEFINE_list("workdirs", None, "two, of training runs or of convert_weights.py")
 _NAMES = flags.DEFINE_list(
     "names", None, "of the models in the tables; default: those of the workdirs"
 )
@@ -43,16 +44,18 @@ _REPORT_IMAGES = flags.DEFINE_integer(
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where prepared datasets are")
 _PARTS = {name: zoo.PARTS[name] for name in ("dataset", "predict", "eval")}
 cli.define_parts(_PARTS)
+_OF_THE_SECOND = ("--predict.", "--predict=", "--checkpoint=")  # flags that may be after --
 
 
 def main(argv: list[str]) -> None:
     """Scores both models, compares and writes."""
     second_flags = argv[1:]
     cli.no_arguments([argv[0], *(flag for flag in second_flags if not flag.startswith("--"))])
-    other = [flag for flag in second_flags if not flag.startswith(("--predict.", "--predict="))]
+    other = [flag for flag in second_flags if not flag.startswith(_OF_THE_SECOND)]
     if other:
         raise ValueError(
-            f"after -- there must be flags of predict, as --predict.flip=true; got {other[0]!r}."
+            "after -- there must be flags of predict, as --predict.flip=true, or --checkpoint; got"
+            f" {other[0]!r}."
         )
     cli.require(workdirs=_WORKDIRS.value, output=_OUTPUT.value)
     if len(_WORKDIRS.value) != 2:
@@ -65,10 +68,11 @@ def main(argv: list[str]) -> None:
     except OSError as error:
         raise OSError(f"{error} Name another directory with --output.") from error
     cli.import_tensorflow()
-    recipes = {}
+    recipes, checkpoints = {}, {}
     for name, workdir in workdirs.items():
         if recipes:
             _parse(argv)
+        checkpoints[name] = checkpoint_flag.CHECKPOINT.value
         recipes[name] = recipe_flags.apply(zoo.load_recipe(workdir), _PARTS)
     scoring.check_comparable(recipes)
     for name, recipe in recipes.items():
@@ -87,11 +91,13 @@ def main(argv: list[str]) -> None:
     number = len(scoring.source(next(iter(recipes.values())), dataset))
     if number < 2:
         raise ValueError(f"--eval.split must have two examples or more to compare; got {number}.")
-    scored, networks = [], []
+    networks = []  # both before any is scored, which takes long
     for name, recipe in recipes.items():
-        print(f"building the network of {workdirs[name]}")
-        model = zoo.load_model(workdirs[name], output_stride=recipe.predict.output_stride)
+        output_stride = recipe.predict.output_stride
+        model = checkpoint_flag.load_model(workdirs[name], output_stride, checkpoints[name])
         networks.append((workdirs[name], recipe, model))
+    scored = []
+    for name, (_, recipe, model) in zip(workdirs, networks, strict=True):
         scored.append(scoring.score(model, recipe, dataset))
         for alarm in scored[-1].result.alarms:
             print(f"warning: {name}: {alarm}")

@@ -15,6 +15,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
+import checkpoint_flag
 import cli
 import numpy as np
 import trained
@@ -190,7 +191,7 @@ def _origin(recipe: Recipe, predict: Predict, model: keras.Model) -> Origin:
       ValueError: evaluation.json of the workdir is damaged.
     """
     workdir = trained.workdir()
-    checkpoint = trained.CHECKPOINT.value
+    checkpoint = checkpoint_flag.CHECKPOINT.value
     path = os.path.join(workdir, "evaluation.json")
     scores = read_json(path, dict) if os.path.isfile(path) else {}
     # Those of another checkpoint, or of weights that have been trained on, are not these weights'.

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import checkpoint_flag
 import cli
 import predict_model
 import trained
@@ -122,7 +123,7 @@ def _model_path() -> tuple[str, bool]:
     is_workdir = trained.WORKDIR.value is not None or predict_model.is_workdir(path)
     if is_workdir and _ALLOW_ANY_OP.value:
         raise ValueError("--allow_any_op is for exports alone; leave it out.")
-    if not is_workdir and trained.CHECKPOINT.present:
+    if not is_workdir and checkpoint_flag.CHECKPOINT.present:
         raise ValueError("--checkpoint is for workdirs alone; leave it out.")
     if not is_workdir:
         predict_model.check_no_options()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import checkpoint_flag
 import cli
 from absl import flags
 
@@ -16,16 +17,6 @@ if TYPE_CHECKING:
     import keras
 
 WORKDIR = flags.DEFINE_string("workdir", None, "of a training run or of convert_weights.py")
-CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    "best",
-    "best, last, ema (the moving average of the weights in the last), or the step of one",
-)
-flags.register_validator(
-    "checkpoint",
-    lambda value: value in ("best", "last", "ema") or (value.isdecimal() and len(value) < 19),
-    message="must be best, last, ema or a step",
-)
 
 
 def workdir() -> str:
@@ -61,10 +52,4 @@ def model(output_stride: int | None, path: str | None = None) -> keras.Model:
       output_stride: see `zoo.load_model`.
       path: of the workdir; None: --workdir.
     """
-    choice, path = CHECKPOINT.value, path or workdir()
-    print(f"building the network of {path}")
-    return zoo.load_model(
-        path,
-        checkpoint=int(choice) if choice.isdecimal() else choice,
-        output_stride=output_stride,
-    )
+    return checkpoint_flag.load_model(path or workdir(), output_stride)

@@ -18,6 +18,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import checkpoint_flag
 import cli
 import scoring
 from absl import flags
@@ -32,9 +33,7 @@ from deeplab_tf.recipe.parts import Eval, Recipe
 if TYPE_CHECKING:
     from deeplab_tf.evaluation.report import EvalResult
 
-_WORKDIRS = flags.DEFINE_list(
-    "workdirs", None, "of training runs or of convert_weights.py; the best weights of each"
-)
+_WORKDIRS = flags.DEFINE_list("workdirs", None, "of training runs or of convert_weights.py")
 _WIDTHS = flags.DEFINE_list("widths", ["1", "2", "5", "10", "20", "40"], "of the bands, pixels")
 _NAMES = flags.DEFINE_list(
     "names", None, "of the models in the table and the picture; default: those of the workdirs"
@@ -66,8 +65,7 @@ def main(argv: list[str]) -> None:
         scoring.check(workdirs[name], recipe, dataset)
     results: dict[str, EvalResult] = {}
     for name, recipe in recipes.items():
-        print(f"building the network of {workdirs[name]}")
-        model = zoo.load_model(workdirs[name], output_stride=recipe.predict.output_stride)
+        model = checkpoint_flag.load_model(workdirs[name], recipe.predict.output_stride)
         result = scoring.score(model, recipe, dataset).result
         if not any(matrix.any() for matrix in result.trimap.values()):
             raise ValueError(

@@ -140,11 +140,32 @@ def test_one_network_is_compared_with_itself_predicted_in_another_way(place, tmp
         assert f"whole_image, scales [{scale}]" in page
 
 
+@pytest.mark.slow  # two processes that import TensorFlow
+def test_two_checkpoints_of_one_network_are_compared(place, tmp_path):
+    shutil.copytree(place / "first", tmp_path / "run")
+    workdir = str(tmp_path / "run")
+    model = zoo.load_model(workdir)
+    model.weights[0].assign(-model.weights[0])
+    Checkpointer(workdir, model).save(8)
+    flags = (f"--workdirs={workdir},{workdir}", "--names=a,b", f"--output={tmp_path}/out")
+    done = run("compare", *flags, "--checkpoint=8", "--", "--checkpoint=7")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "out" / "compare.html").read_text()
+    assert page.index("of step 8, fingerprint") < page.index("of step 7, fingerprint")
+
+    absent = run("compare", *flags, "--checkpoint=8", "--", "--checkpoint=9")
+    assert absent.returncode == 1 and "evaluating" not in absent.stdout
+    assert "9" in absent.stderr.splitlines()[-1], absent.stderr
+
+
 @pytest.mark.parametrize(
     ("after", "message"),
     [
         ("photo.jpg", "unexpected argument 'photo.jpg'"),
-        ("--output=b", "after -- there must be flags of predict, as --predict.flip=true; got"),
+        (
+            "--output=b",
+            "after -- there must be flags of predict, as --predict.flip=true, or --check",
+        ),
     ],
 )
 def test_what_follows_the_flags_of_a_comparison_is_checked(after, message):
