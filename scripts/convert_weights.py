@@ -103,6 +103,7 @@ def main(argv: list[str]) -> None:
     with whole_directory(_OUTPUT.value) as workdir:
         contents.save_recipe(workdir, _recipe(found, spec, released))
         contents.save_spec(workdir, spec)
+        contents.save_source(workdir, os.path.basename(_INPUT.value), found.text())
         Checkpointer(workdir, model).save(1)
     print(f"wrote {_OUTPUT.value}; use it as --workdir, or as train.py's --init_weights")
 

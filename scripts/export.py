@@ -9,7 +9,6 @@ docs/export.md shows how to use each format.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shlex
@@ -24,10 +23,10 @@ from absl import flags
 from deeplab_tf import zoo
 from deeplab_tf.data.photos import find_photos, read_photo
 from deeplab_tf.export import EXPORTERS
-from deeplab_tf.export.agreement import MOST_COMPARED, Check, resized
+from deeplab_tf.export.agreement import MOST_COMPARED, Check, resized, spread
 from deeplab_tf.export.directory import check_new
 from deeplab_tf.export.litert import LEAST_AGREEMENT, check_options
-from deeplab_tf.export.model_card import Origin
+from deeplab_tf.export.model_card import Origin, checked_scores
 from deeplab_tf.export.onnx_file import check_packages
 from deeplab_tf.export.saved_model import SIGNATURE_NAMES
 from deeplab_tf.pages.record import fingerprint
@@ -98,14 +97,15 @@ def main(argv: list[str]) -> None:
     predict = _predict(recipe)
     model = trained.model(predict.output_stride)
     exported = predict.export_model(model)
-    print(f"predictions of the export: {_prediction_text(predict)}")
+    prediction = _prediction_text(predict, options)
+    print(f"the export predicts {prediction}")
     print(f"writing it as {_FORMAT.value} and comparing predictions")
     EXPORTERS[_FORMAT.value](
         exported,
         model.dataset_spec,
         _OUTPUT.value,
         check,
-        origin=_origin(recipe, predict, model),
+        origin=_origin(recipe, model, prediction),
         **options,
     )
     print(f"wrote {_OUTPUT.value}; its predictions were compared with the model's")
@@ -142,7 +142,8 @@ def _images(options: dict[str, Any]) -> list[np.ndarray]:
             )
         return []
     images = []
-    for path in find_photos(_IMAGES.value)[: _MOST_IMAGES if is_int8 else MOST_COMPARED]:
+    most = MOST_COMPARED + (_MOST_IMAGES if is_int8 else 0)
+    for path in spread(find_photos(_IMAGES.value), most):
         image = read_photo(path)
         scale = min(1, _LONGEST / max(image.shape[:2]))
         images.append(resized(image, *(max(1, round(side * scale)) for side in image.shape[:2])))
@@ -175,39 +176,53 @@ def _predict(recipe: Recipe) -> Predict:
     return asked
 
 
-def _prediction_text(predict: Predict) -> str:
-    text = "images as a whole, "
+def _prediction_text(predict: Predict, options: dict[str, Any]) -> str:
+    """How the export predicts, in words."""
+    size = "at their own size"
+    if "height" in options:
+        size = f"at {options['height']}x{options['width']} pixels"
+    text = f"images as a whole, {size}"
     if predict.kind != "whole_image":
-        return f"{text}at one scale; {predict.kind} of the recipe is not part of it"
-    scales = ", ".join(f"{scale:g}" for scale in predict.scales)
-    text += "at their own size" if scales == "1" else f"mean of the scales {scales}"
-    return text + (" and of the mirrored image" if predict.flip else "")
+        return f"{text} and one scale; {predict.kind} of the recipe is not part of it"
+    if predict.scales != (1.0,):
+        text += f", mean of the scales {', '.join(f'{scale:g}' for scale in predict.scales)}"
+    return text + (", and of the mirrored image" if predict.flip else "")
 
 
-def _origin(recipe: Recipe, predict: Predict, model: keras.Model) -> Origin:
+def _origin(recipe: Recipe, model: keras.Model, prediction: str) -> Origin:
     """What the model card says of the weights.
 
     Raises:
-      ValueError: evaluation.json of the workdir is damaged.
+      ValueError: evaluation.json or source.json of the workdir is damaged.
     """
-    workdir = trained.workdir()
-    checkpoint = checkpoint_flag.CHECKPOINT.value
+    from deeplab_tf.training.workdir.contents import load_source
+
+    workdir, checkpoint = trained.workdir(), checkpoint_flag.CHECKPOINT.value
     path = os.path.join(workdir, "evaluation.json")
     scores = read_json(path, dict) if os.path.isfile(path) else {}
     # Those of another checkpoint, or of weights that have been trained on, are not these weights'.
     is_theirs = scores.get("weights") == fingerprint(weights_by_name(model))
-    text = f"The export predicts {_prediction_text(predict)}."
-    own = json.loads(json.dumps({"kind": predict.kind, **dataclasses.asdict(predict)}))
-    if is_theirs and scores.get("predict") != own:
-        text += f" The scores are of predictions by {json.dumps(scores.get('predict'))}."
+    if is_theirs:
+        scores = read_json(path, checked_scores)
+    tree, source = to_tree(recipe), load_source(workdir)
+    weights = f"{checkpoint} of {os.path.basename(os.path.abspath(workdir))}"
+    if source is not None:
+        weights = f"converted from {source['file']}; how they were trained is not known here"
+        tree = {name: tree[name] for name in ("version", "model", "dataset", "predict", "eval")}
+    command = [
+        "python",
+        "scripts/evaluate.py",
+        f"--workdir={workdir}",
+        f"--checkpoint={checkpoint}",
+    ]
+    if recipe.dataset.kind != "folder":
+        command.append("--data_dir=DATA_DIR")
     return Origin(
-        recipe=json.dumps(to_tree(recipe), indent=2),
-        weights=f"{checkpoint} of {os.path.basename(os.path.abspath(workdir))}",
+        recipe=json.dumps(tree, indent=2),
+        weights=weights,
         scores=scores if is_theirs else None,
-        how_to_score=shlex.join(
-            ["python", "scripts/evaluate.py", f"--workdir={workdir}", f"--checkpoint={checkpoint}"]
-        ),
-        prediction=text,
+        how_to_score=shlex.join(command),
+        prediction=prediction,
     )
 
 

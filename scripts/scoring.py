@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import os
 import platform
 import shlex
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeplab_tf.recipe.as_json import to_tree
+from deeplab_tf.recipe.as_json import part_text, to_tree
 from deeplab_tf.recipe.lazy import keras, tf
 
 if TYPE_CHECKING:
@@ -126,10 +125,7 @@ def record(scored: Scored, networks: Sequence[tuple[str, Recipe, keras.Model]]) 
             f"{model.count_params():,} of step {model.checkpoint_step:,}, fingerprint"
             f" {fingerprint(weights_by_name(model))}"
         )
-        predict = to_tree(recipe)["predict"]
-        kind = predict.pop("kind")
-        options = [f"{key} {json.dumps(x)}" for key, x in predict.items() if x is not None]
-        rows[f"prediction{number}"] = ", ".join([kind, *options])
+        rows[f"prediction{number}"] = part_text(to_tree(recipe)["predict"])
     result = scored.result
     return rows | {
         "dataset": f"{result.spec.name}, split {result.options.split},"

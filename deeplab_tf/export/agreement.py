@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,8 @@ from deeplab_tf.recipe.lazy import keras, tf
 
 if TYPE_CHECKING:
     Predict = Callable[[np.ndarray], Mapping[str, Any]]
+
+T = TypeVar("T")
 
 # ours: the rounding of two graphs of one network; a wrong weight changes probabilities by far more
 _TOLERANCE = 1e-3
@@ -34,21 +37,54 @@ class Check:
     images: Sequence[np.ndarray] = ()
     print_fn: Callable[[str], None] | None = None
 
+    @property
+    def compared(self) -> list[np.ndarray]:
+        """The images that are compared, spread over all: neighbors in a folder resemble each other.
+
+        Uint8 [H, W, 3] each; none: drawn shapes.
+        """
+        return spread(self.images, MOST_COMPARED)
+
+    @property
+    def measured(self) -> list[np.ndarray]:
+        """The images on which int8 ranges are measured, uint8 [H, W, 3] each; none: drawn shapes.
+
+        Those that are not compared, if they are as many, else all.
+        """
+        compared = {id(image) for image in self.compared}
+        others = [image for image in self.images if id(image) not in compared]
+        return others if len(others) >= MOST_COMPARED else list(self.images)
+
+    @property
+    def text(self) -> str:
+        """What is compared, in words."""
+        if not self.images:
+            return "on drawn shapes, no photos"
+        number = len(self.compared)
+        return "on 1 image" if number == 1 else f"on {number} images"
+
     def batches(self) -> list[np.ndarray]:
         """Uint8 [N, H, W, 3] of several N, H and W: none may be frozen into an export."""
         drawn = draw("val", 0)[0]
         # Sides of several remainders: how feature maps of several strides align depends on them.
         batches = [np.stack([drawn[:65, :97], drawn[-65:, -97:]]), drawn[None, :64, :100]]
-        for image in self.images[:MOST_COMPARED]:
+        for image in self.compared:
             scale = min(1, _LONGEST / max(image.shape[:2]))
             height, width = (max(1, round(side * scale)) for side in image.shape[:2])
             batches.append(resized(image, height, width)[None])
         return batches
 
-    def batches_of_size(self, height: int, width: int) -> Iterator[np.ndarray]:
-        """All images, or drawn ones, as uint8 [1, height, width, 3], one at a time in memory."""
-        images = self.images or [draw("val", i)[0] for i in range(MOST_COMPARED)]
-        return (resized(image, height, width)[None] for image in images)
+
+def batches_of_size(images: Sequence[np.ndarray], height: int, width: int) -> Iterator[np.ndarray]:
+    """Images, or drawn ones, as uint8 [1, height, width, 3], one at a time in memory."""
+    images = images or [draw("val", i)[0] for i in range(MOST_COMPARED)]
+    return (resized(image, height, width)[None] for image in images)
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of a sequence, evenly spaced."""
+    number = min(most, len(items))
+    return [items[i * len(items) // number] for i in range(number)]
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -66,7 +102,7 @@ def check_agreement(
     *,
     what: str,
     least: float = 1.0,
-    print_fn: Callable[[str], None] | None = None,
+    check: Check | None = None,
     advice: str = "Please report this with the versions of TensorFlow and Keras.",
 ) -> str:
     """Compares the predictions of an export with the model's.
@@ -81,11 +117,11 @@ def check_agreement(
       batches: uint8 [N, H, W, 3] each.
       what: the export's name in messages.
       least: share of the pixels that must agree. 1: the probabilities, too, must be the model's.
-      print_fn: prints the agreement and the largest difference.
+      check: where the batches are from; it prints the agreement. None: not told.
       advice: what to do about an export that is refused.
 
     Returns:
-      The agreement and the largest difference, in words.
+      On what, the agreement and the largest difference, in words.
 
     Raises:
       RuntimeError: an export that must be exact is not.
@@ -123,10 +159,13 @@ def check_agreement(
             gaps = np.abs(np.asarray(outputs["probabilities"]) - expected)
             difference = np.maximum(difference, gaps.max())
     share = agreeing / pixels
+    # Rounded down: 100 % is all of them.
     found = (
-        f"{100 * share:.4g} % of the pixels agree but for ties; a chosen class is up to"
-        f" {shortfall:.2g} less probable than the model's"
+        f"{math.floor(1e6 * share) / 1e4:g} % of the pixels agree but for ties; a chosen class is"
+        f" up to {shortfall:.2g} less probable than the model's"
     )
+    if check is not None:
+        found = f"{check.text}, {found}"
     if "probabilities" in outputs:
         found += f"; probabilities differ by up to {difference:.2g}"
     # Written so that a NaN fails too.
@@ -136,8 +175,8 @@ def check_agreement(
         raise refusal(
             f"{what} must give the model's predictions{wanted}; {found}. Nothing was kept. {advice}"
         )
-    if print_fn is not None:
-        print_fn(f"{what}: {found}")
+    if check is not None and check.print_fn is not None:
+        check.print_fn(f"{what}: {found}")
     return found
 
 

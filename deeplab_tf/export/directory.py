@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
-from deeplab_tf.recipe.files import check_writable, sync, write_text
+from deeplab_tf.recipe.files import check_local, check_writable, sync, write_text
 from deeplab_tf.recipe.lock import locked
 
 if TYPE_CHECKING:
@@ -90,8 +90,10 @@ def check_new(directory: str) -> None:
 
     Raises:
       FileExistsError: it is neither.
-      OSError: it is where a file system is mounted, or the directory around cannot be written.
+      OSError: it is a URL, or where a file system is mounted, or the directory around cannot be
+        written.
     """
+    check_local(directory)
     if os.path.lexists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):
         raise FileExistsError(
             f"{directory} must be empty or absent. Remove it or choose another directory."

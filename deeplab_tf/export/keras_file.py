@@ -56,7 +56,5 @@ def write_keras(
         read = open_export(path)
         if read.spec != spec:
             raise RuntimeError(f"{_NAME} must hold the classes of {spec.name}; it does not.")
-        agreement = check_agreement(
-            model, read.run, check.batches(), what=_NAME, print_fn=check.print_fn
-        )
+        agreement = check_agreement(model, read.run, check.batches(), what=_NAME, check=check)
         write_card(temporary, "keras", spec, agreement, origin=origin)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from deeplab_tf.export.agreement import MOST_COMPARED, Check, check_agreement
+from deeplab_tf.export.agreement import Check, batches_of_size, check_agreement
 from deeplab_tf.export.checksums import write_sums
 from deeplab_tf.export.directory import new_directory
 from deeplab_tf.export.model_card import Origin, write_card
@@ -52,7 +51,7 @@ def write_litert(
       spec: of the dataset whose classes the model predicts.
       directory: to write to; must be empty or absent. It appears when all is written.
       check: what the file is compared on; None: drawn images. With int8, the ranges of the
-        activations are measured on all its images, resized.
+        activations are measured on its other images, resized, or on all if there are few.
       precision: a key of LEAST_AGREEMENT. float16: of the weights, half the size. int8: of weights
         and activations, a quarter of the size.
       height: of the images, pixels.
@@ -80,22 +79,29 @@ def write_litert(
         path = os.path.join(temporary, _NAME)
         with native_atrous_convolutions(), without_notice():
             serving = serving_model(model, probabilities=False)
-            batches = functools.partial(check.batches_of_size, height, width)
-            _convert(serving, path, (1, height, width, 3), batches, precision)
+            ranges = functools.partial(batches_of_size, check.measured, height, width)
+            _convert(serving, path, (1, height, width, 3), ranges, precision)
         write_text(os.path.join(temporary, SPEC_NAME), spec.to_json())
         write_sums(temporary, (_NAME, SPEC_NAME))
         agreement = check_agreement(
             model,
             open_export(path).run,
-            itertools.islice(batches(), MOST_COMPARED),
+            batches_of_size(check.compared, height, width),
             what=f"{_NAME} ({precision})",
             least=0.0 if allow_inexact else LEAST_AGREEMENT[precision],
-            print_fn=check.print_fn,
+            check=check,
             advice=_advice(precision),
         )
-        extra = f" Precision: {precision}."
+        if precision == "int8":
+            agreement += f". Ranges of int8 were measured {_measured_text(check)}"
         write_card(
-            temporary, "litert", spec, agreement, size=(height, width), extra=extra, origin=origin
+            temporary,
+            "litert",
+            spec,
+            agreement,
+            size=(height, width),
+            precision=precision,
+            origin=origin,
         )
 
 
@@ -117,6 +123,15 @@ def check_options(*, precision: str, height: int, width: int, allow_inexact: boo
             f"--allow_inexact is for --precision=float16 and int8; a {precision} file that does not"
             " agree is wrong. Leave it out."
         )
+
+
+def _measured_text(check: Check) -> str:
+    if not check.images:
+        return "on the same shapes; photos may need others"
+    number = len(check.measured)
+    if number < len(check.images):
+        return f"on {number} others"
+    return "on the same" if number == len(check.compared) else f"on {number}, with these among them"
 
 
 def _advice(precision: str) -> str:

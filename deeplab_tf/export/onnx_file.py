@@ -63,7 +63,7 @@ def write_onnx(
         write_text(os.path.join(temporary, SPEC_NAME), spec.to_json())
         write_sums(temporary, (_NAME, SPEC_NAME))
         agreement = check_agreement(
-            model, open_export(path).run, check.batches(), what=_NAME, print_fn=check.print_fn
+            model, open_export(path).run, check.batches(), what=_NAME, check=check
         )
         write_card(temporary, "onnx", spec, agreement, origin=origin)
 

@@ -86,7 +86,7 @@ def write_saved_model(
         batches = check.batches()
         exported = SavedModel(temporary)
         agreement = check_agreement(
-            model, exported.predict, batches, what="the SavedModel", print_fn=check.print_fn
+            model, exported.predict, batches, what="the SavedModel", check=check
         )
         exported.check_other_signatures(batches[0][:1])
         extra = " Signature `serving_bytes` takes `image_bytes`, string [1], a JPEG or PNG file."
@@ -113,7 +113,8 @@ def _write(network: keras.Model, directory: str, signature_names: str) -> None:
 
     def serve_bytes(image_bytes):
         # The pixels as they are stored: a graph cannot read a camera's orientation.
-        image = tf.io.decode_image(image_bytes[0], channels=3, expand_animations=False)
+        one = tf.reshape(image_bytes, [])  # of several it would predict the first alone
+        image = tf.io.decode_image(one, channels=3, expand_animations=False)
         image.set_shape([None, None, 3])
         return predict(image[None])
 

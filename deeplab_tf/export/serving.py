@@ -25,12 +25,9 @@ def serving_model(model: keras.Model, *, probabilities: bool) -> keras.Model:
     """
     image = keras.Input((None, None, 3), dtype="uint8", name="image")
     logits = inference_model(model)(keras.ops.cast(image, "float32"))
-    logits = keras.ops.cast(logits, "float32")
-    # Not keras.ops.argmax, which looks at the bits of zeros (Keras 3.15): LiteRT lacks that.
-    argmax = keras.layers.Lambda(lambda x: tf.argmax(x, axis=-1, output_type=tf.int32))
-    outputs = {"label_map": argmax(logits)}
-    if probabilities:
-        outputs["probabilities"] = keras.ops.softmax(logits)
+    outputs = keras.layers.Lambda(predictions)(logits)
+    if not probabilities:
+        del outputs["probabilities"]
     return keras.Model(image, outputs)
 
 
@@ -45,7 +42,8 @@ def predictions(logits: tf.Tensor) -> dict[str, tf.Tensor]:
     """
     logits = tf.cast(logits, tf.float32)
     return {
-        # Of the logits: softmax rounds nearly equal ones to equal probabilities.
+        # Of the logits: softmax rounds nearly equal ones to equal probabilities. Not
+        # keras.ops.argmax, which looks at the bits of zeros (Keras 3.15): LiteRT lacks that.
         "label_map": tf.argmax(logits, axis=-1, output_type=tf.int32),
         "probabilities": tf.nn.softmax(logits),
     }

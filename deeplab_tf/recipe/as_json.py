@@ -28,6 +28,16 @@ def to_tree(recipe: Recipe) -> dict[str, Any]:
     return {"version": VERSION, **{name: _tree(value) for name, value in tree.items()}}
 
 
+def part_text(tree: Mapping[str, Any]) -> str:
+    """A part of a recipe's tree in a line: its kind and its options, None left out."""
+    options = [
+        f"{key} {json.dumps(value)}"
+        for key, value in tree.items()
+        if key != "kind" and value is not None
+    ]
+    return ", ".join([str(tree.get("kind")), *options])
+
+
 def _tree(value: Any) -> Any:
     if isinstance(value, Options):
         own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

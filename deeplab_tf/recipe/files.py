@@ -36,13 +36,27 @@ def write_bytes(path: str, data: bytes) -> None:
             os.remove(temporary)
 
 
+def check_local(path: str) -> None:
+    """Checks that a path is one of this machine; "gs://bucket" would be a folder called "gs:".
+
+    Raises:
+      OSError: it is a URL.
+    """
+    if "://" in path:
+        raise OSError(
+            f"{path} is not a path of this machine, where it must be written. Mount the store, or"
+            " copy the files there afterwards."
+        )
+
+
 def check_writable(path: str) -> None:
     """Checks that a file can be written, before the work whose result it takes.
 
     Raises:
-      OSError: it is a directory, a pipe or a device, its name is too long, or its directory cannot
-        be written or made.
+      OSError: it is a URL, a directory, a pipe or a device, its name is too long, or its directory
+        cannot be written or made.
     """
+    check_local(path)
     if not os.path.basename(path):
         raise OSError(f"{path} cannot be written.")
     path = os.path.abspath(path)

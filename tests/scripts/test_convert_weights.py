@@ -15,7 +15,7 @@ from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.evaluation.resized_image import ResizedImage
 from deeplab_tf.model import DeepLabV3PlusConfig
 from deeplab_tf.released import RELEASED
-from deeplab_tf.training.workdir.contents import load_spec
+from deeplab_tf.training.workdir.contents import load_source, load_spec
 from deeplab_tf.weights import deeplab_tf1, weights_by_name
 from jpu_tf.model import FastFCNConfig
 from jpu_tf.sliding_window import SlidingWindow
@@ -51,6 +51,8 @@ def test_a_released_checkpoint_is_ready_to_be_evaluated(ade20k_file, tmp_path):
     assert "the logit of class 0" in done.stdout
     spec = load_spec(f"{tmp_path}/run")
     assert spec.class_names == RELEASES["ade20k"].class_names
+    source = load_source(f"{tmp_path}/run")
+    assert source["file"] == "ade20k.npz" and "mobilenet_v2" in source["network"]
     recipe = zoo.load_recipe(f"{tmp_path}/run")
     assert recipe.dataset == Release(name="ade20k")
     assert recipe.predict == ResizedImage(min_side=257, max_side=257, output_stride=16)

@@ -1,5 +1,6 @@
 """export.py: what it refuses, and what the model card says of the weights."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -15,6 +16,7 @@ from random_runs import ROOT, run, spec_of, write_run
 
 from deeplab_tf.evaluation.resized_image import ResizedImage
 from deeplab_tf.export.opened import open_export
+from deeplab_tf.training.workdir.contents import save_source
 
 SPEC = spec_of(("ground", "tree", "car"))
 
@@ -47,6 +49,7 @@ def place(tmp_path_factory) -> pathlib.Path:
         (["--output={place}/notes.jpg/model"], "cannot be written. Choose another directory."),
         (["--images={place}/notes.jpg"], "notes.jpg: not a picture"),
         (["--workdir={place}/absent"], "there is no directory"),
+        (["--output=gs://bucket/model"], "gs://bucket/model is not a path of this machine"),
     ],
 )
 def test_a_mistake_is_one_line_before_tensorflow_is_imported(place, tmp_path, flags, message):
@@ -92,13 +95,34 @@ def test_the_card_has_the_scores_of_these_weights_alone(place, tmp_path):
     assert exported.returncode == 0, exported.stderr
     text = (tmp_path / "after" / "model_card.md").read_text()
     assert "| mean IoU |" in text and "| IoU of tree |" in text and "split val" in text
-    assert "of the mirrored image. The scores are of predictions by" in text
+    assert "predicted by whole_image, scales [1.0], flip false" in text
+    assert "This file predicts images as a whole, at their own size, and of the mirrored" in text
+
+    damaged = place / "scored" / "evaluation.json"
+    whole = damaged.read_text()
+    damaged.write_text(json.dumps({**json.loads(whole), "iou": 5}))
+    refused = run("export", workdir, f"--output={tmp_path}/refused")
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert "evaluation.json: iou must be an object; got 5" in refused.stderr
+    assert not (tmp_path / "refused").exists()
+    damaged.write_text(whole)
 
     shutil.rmtree(place / "scored" / "checkpoints")
     write_run(place, "scored", SPEC)  # other random weights
     exported = run("export", workdir, f"--output={tmp_path}/other")
     assert exported.returncode == 0, exported.stderr
     assert "Not known yet" in (tmp_path / "other" / "model_card.md").read_text()
+
+
+@pytest.mark.slow  # a process that imports TensorFlow
+def test_the_card_of_converted_weights_has_no_training_that_was_not(place, tmp_path):
+    write_run(place, "converted", SPEC)
+    save_source(str(place / "converted"), "model.npz", "DeepLabv3+")
+    exported = run("export", f"--workdir={place}/converted", f"--output={tmp_path}/model")
+    assert exported.returncode == 0, exported.stderr
+    text = (tmp_path / "model" / "model_card.md").read_text()
+    assert "Weights: converted from model.npz; how they were trained is not known here." in text
+    assert '"model"' in text and '"schedule"' not in text and '"train"' not in text
 
 
 @pytest.mark.slow  # two processes that import TensorFlow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from deeplab_tf.recipe.as_json import differences, from_tree, to_json, upgraded
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
 from deeplab_tf.recipe.flags import Parts
-from deeplab_tf.recipe.json_files import read_json
+from deeplab_tf.recipe.json_files import checked, read_json
 from deeplab_tf.recipe.parts import Recipe
 from deeplab_tf.training.report.run_log import has_rows
 from deeplab_tf.training.workdir.checkpoints import has_best, has_checkpoints, has_weights
@@ -173,6 +174,33 @@ def load_spec(workdir: str) -> DatasetSpec:
       ValueError: the file is not a dataset's spec; the message names the file and the key.
     """
     return _read(workdir, "dataset.json", DatasetSpec.from_tree)
+
+
+def save_source(workdir: str, file: str, network: str) -> None:
+    """Writes source.json, of weights that were not trained in this workdir.
+
+    Args:
+      workdir: of the converted weights.
+      file: name of the file that they are from.
+      network: what was recognized in it.
+
+    Raises:
+      OSError: the workdir cannot be written.
+    """
+    text = json.dumps({"file": file, "network": network}, indent=2) + "\n"
+    write_text(os.path.join(workdir, "source.json"), text)
+
+
+def load_source(workdir: str) -> dict[str, str] | None:
+    """What `save_source` wrote, {"file", "network"}; None: the weights were trained in the workdir.
+
+    Raises:
+      ValueError: source.json is damaged; the message names the file and the key.
+    """
+    if not os.path.exists(os.path.join(workdir, "source.json")):
+        return None
+    types = {"file": str, "network": str}
+    return _read(workdir, "source.json", lambda tree: checked(tree, types))
 
 
 def _read(workdir: str, name: str, convert: Callable[[dict[str, Any]], T]) -> T:

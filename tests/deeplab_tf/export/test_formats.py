@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import deeplab_tf
 from deeplab_tf.data.datasets.shapes import draw
-from deeplab_tf.export.agreement import Check, check_agreement
+from deeplab_tf.export.agreement import Check, batches_of_size, check_agreement
 from deeplab_tf.export.keras_file import write_keras
 from deeplab_tf.export.litert import write_litert
 from deeplab_tf.export.serving import native_atrous_convolutions
@@ -71,14 +71,18 @@ def test_a_wrong_pixel_is_counted_and_a_tie_is_not():
         )
 
     said = []
-    arguments = dict(batches=[np.zeros((1, 1, 4, 3), np.uint8)], what="it", print_fn=said.append)
+    check = Check(print_fn=said.append)
+    arguments = dict(batches=[np.zeros((1, 1, 4, 3), np.uint8)], what="it", check=check)
     predict = lambda images: {"label_map": np.array([[[1, 0, 2, 0]]])}  # noqa: E731
     check_agreement(model, predict, least=0.75, **arguments)
-    assert "it: 75 % of the pixels agree" in said[0] and "0.5 less probable" in said[0]
+    assert "it: on drawn shapes, no photos, 75 % of the pixels agree" in said[0]
+    assert "0.5 less probable" in said[0]
     # What a user can cause is a ValueError: export.py prints it in one line.
-    with pytest.raises(ValueError, match="in 76 % of the pixels; 75 % of the pixels agree"):
+    with pytest.raises(
+        ValueError, match="in 76 % of the pixels; on drawn.* 75 % of the pixels agree"
+    ):
         check_agreement(model, predict, least=0.76, **arguments)
-    with pytest.raises(RuntimeError, match="the model's predictions; 75 % of the pixels agree"):
+    with pytest.raises(RuntimeError, match="the model's predictions; on drawn.* 75 % of the"):
         check_agreement(model, predict, **arguments)
 
 
@@ -138,8 +142,32 @@ def test_photos_are_compared_and_large_ones_shrunk():
     photo = np.zeros((300, 1026, 3), np.uint8)
     shapes = [batch.shape for batch in Check(images=[photo] * 99).batches()]
     assert shapes == [(2, 65, 97, 3), (1, 64, 100, 3), *[(1, 150, 513, 3)] * 16]
-    shapes = [batch.shape for batch in Check(images=[photo] * 99).batches_of_size(33, 17)]
+    shapes = [batch.shape for batch in batches_of_size([photo] * 99, 33, 17)]
     assert shapes == [(1, 33, 17, 3)] * 99
+
+
+def test_what_is_compared_is_spread_over_the_images_and_not_what_ranges_are_measured_on():
+    images = [np.full((1, 1, 3), i, np.uint8) for i in range(64)]
+    check = Check(images=images)
+    assert [image[0, 0, 0] for image in check.compared] == list(range(0, 64, 4))
+    assert [image[0, 0, 0] for image in check.measured] == [i for i in range(64) if i % 4]
+    assert check.text == "on 16 images"
+    few = Check(images=images[:20])
+    assert len(few.compared) == 16 and len(few.measured) == 20
+    assert Check().compared == [] and "drawn shapes" in Check().text
+
+
+def test_a_share_is_rounded_down_so_that_100_percent_is_all():
+    def model(images, training):
+        return np.eye(2)[np.zeros(images.shape[:3], int)]
+
+    predicted = np.zeros((1, 1000, 1000), int)
+    predicted[0, 0, 0] = 1
+    images = np.zeros((1, 1000, 1000, 3), np.uint8)
+    found = check_agreement(
+        model, lambda _: {"label_map": predicted}, [images], what="it", least=0.9
+    )
+    assert found.startswith("99.9999 % of the pixels agree")
 
 
 def test_exports_in_several_threads_leave_the_rate_of_training_as_it_was():

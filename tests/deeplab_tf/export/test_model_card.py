@@ -2,12 +2,14 @@ import dataclasses
 import json
 
 import numpy as np
+import pytest
 
+from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.evaluation.metrics import Counts
 from deeplab_tf.evaluation.report import EvalResult
 from deeplab_tf.evaluation.scores.bootstrap import LEVEL
 from deeplab_tf.evaluation.whole_image import WholeImage
-from deeplab_tf.export.model_card import Origin, write_card
+from deeplab_tf.export.model_card import Origin, checked_scores, write_card
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 from deeplab_tf.recipe.parts import Eval
 
@@ -31,7 +33,7 @@ def origin(scores=None) -> Origin:
         weights="best of shapes",
         scores=scores,
         how_to_score="python scripts/evaluate.py --workdir=runs/shapes",
-        prediction="The export predicts images as a whole.",
+        prediction="images as a whole",
     )
 
 
@@ -69,7 +71,7 @@ def test_without_scores_a_card_says_how_to_get_them(tmp_path):
     text = card(tmp_path, origin=origin())
     assert "Not known yet. `python scripts/evaluate.py --workdir=runs/shapes` finds them" in text
     assert "Weights: best of shapes." in text and '{"version": 3}' in text
-    assert "- The export predicts images as a whole." in text
+    assert "then export again. This file predicts images as a whole." in text
 
 
 def test_scores_of_evaluate_are_in_the_card_with_their_intervals(tmp_path):
@@ -84,14 +86,60 @@ def test_scores_of_evaluate_are_in_the_card_with_their_intervals(tmp_path):
     of_disc = f"{100 * scores['iou']['disc']:.2f} | {100 * low:.1f} to {100 * high:.1f}"
     assert f"| IoU of disc | {of_disc} |" in text
     assert "| IoU of größer | - |  |" in text  # in neither labels nor predictions
-    assert f"2 images of shapes, split val. Intervals: {100 * LEVEL:.0f} %" in text
+    assert (
+        "Of the trained network in float32, not of this file: 2 images of shapes, split val,"
+        " predicted by whole_image, scales [1.0], flip false. Intervals:"
+        f" {100 * LEVEL:.0f} %, bootstrap over the images. This file predicts images as a whole."
+    ) in text
+
+    int8 = card(tmp_path, "litert", size=(9, 9), precision="int8", origin=origin(scores))
+    assert "This file predicts images as a whole, in int8. Where that differs, so may" in int8
+
+
+def test_classes_that_do_not_count_are_named_in_the_scores(tmp_path):
+    scores = {**evaluation(), "eval": {"split": "test", "excluded_classes": [0, 2]}}
+    text = card(tmp_path, origin=origin(scores))
+    assert "split test" in text and "left out of the means: classes 0, 2" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_examples": None}, "num_examples must be an integer"),
+        ({"iou": 5}, "iou must be an object"),
+        ({"iou": {"disc": "high"}}, "iou.disc must be"),
+        ({"intervals": {"mean_iou": [0.1]}}, "intervals.mean_iou must be a list of 2"),
+        ({"intervals": {"iou": {"disc": 1}}}, "intervals.iou.disc must be a list"),
+        ({"alarms": "none"}, "alarms must be a list"),
+        ({"eval": {"split": 1}}, "eval.split must be"),
+    ],
+)
+def test_scores_that_a_card_cannot_show_are_named(change, message):
+    assert checked_scores(evaluation())["dataset"] == "shapes"
+    with pytest.raises(ValueError, match=message):
+        checked_scores({**evaluation(), **change})
+    with pytest.raises(ValueError, match="num_examples must be there; it is missing"):
+        checked_scores({"dataset": "shapes", "eval": {}})
+
+
+def test_only_what_gives_probabilities_says_that_they_are_not_calibrated(tmp_path):
+    sentence = "The probabilities are not calibrated."
+    assert sentence in card(tmp_path) and sentence in card(tmp_path, "keras")
+    assert sentence not in card(tmp_path, "litert", size=(33, 65))
+
+
+def test_every_released_dataset_has_terms(tmp_path):
+    for name in RELEASES:
+        spec = dataclasses.replace(SPEC, name=name)
+        write_card(str(tmp_path), "keras", spec, "all agree")
+        assert "not known to the exporter" not in (tmp_path / "model_card.md").read_text()
 
 
 def test_scores_of_one_image_have_no_intervals(tmp_path):
     scores = {**evaluation(), "intervals": None}
-    assert f"| mean IoU | {100 * scores['mean_iou']:.2f} |  |" in card(
-        tmp_path, origin=origin(scores)
-    )
+    text = card(tmp_path, origin=origin(scores))
+    assert f"| mean IoU | {100 * scores['mean_iou']:.2f} |  |" in text
+    assert "Intervals" not in text
 
 
 def test_names_with_marks_of_markdown_are_shown_as_they_are(tmp_path):

@@ -96,6 +96,13 @@ def test_the_bytes_of_a_file_are_predicted_as_its_pixels(written, encode):
         signature(image_bytes=tf.constant(["not an image"]))
 
 
+def test_several_files_in_one_request_are_refused(written):
+    serve = tf.saved_model.load(written[1]).signatures["serving_bytes"]
+    encoded = tf.io.encode_png(np.zeros((5, 6, 3), np.uint8)).numpy()
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        serve(image_bytes=tf.constant([encoded, encoded]))
+
+
 def test_the_released_names_are_there_on_request(tmp_path):
     model, directory = small_model(), str(tmp_path / "model")
     write_saved_model(model, SPEC, directory, signature_names="released")

@@ -76,3 +76,10 @@ def test_a_place_where_not_even_root_can_write_is_refused():
 def test_checking_leaves_nothing(tmp_path):
     check_writable(str(tmp_path / "new" / "file"))
     assert not os.listdir(tmp_path)
+
+
+def test_a_url_is_not_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match="gs://bucket/scores.json is not a path of this machine"):
+        check_writable("gs://bucket/scores.json")
+    assert not os.listdir(tmp_path)
