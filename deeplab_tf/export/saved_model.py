@@ -132,7 +132,9 @@ def _write(network: keras.Model, directory: str, signature_names: str) -> None:
     if signature_names == "released":
         image = tf.TensorSpec([1, None, None, 3], tf.uint8, name="ImageTensor")
         archive.add_endpoint(_DEFAULT, serve_released, [image])
-    archive.write_out(directory, verbose=False)
+    # Gradients of our own, which have space-to-batch, would be stored as functions nobody calls.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    archive.write_out(directory, options=options, verbose=False)
 
 
 class SavedModel:
