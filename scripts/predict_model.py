@@ -16,7 +16,7 @@ import trained
 from deeplab_tf import zoo
 from deeplab_tf.data.photos import printable
 from deeplab_tf.evaluation.whole_image import WholeImage
-from deeplab_tf.export.opened import OpenedExport, is_export, open_export
+from deeplab_tf.export.opened import is_export, open_export
 from deeplab_tf.pages.record import fingerprint
 from deeplab_tf.recipe import flags as recipe_flags
 from deeplab_tf.recipe.as_json import to_tree
@@ -131,27 +131,10 @@ def of_export(path: str, *, allow_any_op: bool, probabilities: bool) -> Model:
     return Model(
         export.spec,
         made_by,
-        lambda images, probabilities: _at_size(export, images),
+        lambda images, probabilities: export.predict_resized(images),
         f"the model takes images of {height}x{width} pixels: images are resized to this size, and"
         " predictions are resized back by nearest neighbor",
     )
-
-
-def _at_size(export: OpenedExport, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Predictions by an export for images of one size, at the size of these images."""
-    import tensorflow as tf
-
-    # As everywhere in the project; the identity where the size is that of the model.
-    resized = tf.raw_ops.ResizeBilinear(images=images, size=export.size, align_corners=True)
-    outputs = export.predict(np.rint(resized.numpy()).astype(np.uint8))
-    return {
-        name: tf.raw_ops.ResizeNearestNeighbor(
-            images=values.reshape(*values.shape[:3], -1), size=images.shape[1:3], align_corners=True
-        )
-        .numpy()
-        .reshape(*images.shape[:3], *values.shape[3:])
-        for name, values in outputs.items()
-    }
 
 
 def _made_by(path: str, parts: Iterable[bytes], options: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ _NAMES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OpenedExport:
-    """An export that is ready to predict.
+    """An export that is ready to predict; a predictor that `evaluate` takes.
 
     Attributes:
       kind: "saved_model", "keras", "litert" or "onnx".
@@ -95,6 +95,40 @@ class OpenedExport:
                 f" gives {label_map.min()}..{label_map.max()}."
             )
         return {**outputs, "label_map": label_map.astype(np.int32)}
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.spec.num_classes
+
+    def label_map(self, image: Any) -> np.ndarray:
+        """uint8 [H, W, 3] RGB -> int32 [H, W]; see `predict_resized`."""
+        return self.predict_resized(np.asarray(image)[None])["label_map"][0]
+
+    def predict_resized(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """`predict` of images of any size, at their size.
+
+        Where the export has one size, images are resized to it bilinearly, and predictions are
+        resized back by nearest neighbor.
+
+        Args:
+          images: uint8 [N, H, W, 3] RGB.
+        """
+        if self.size in (None, images.shape[1:3]):
+            return self.predict(images)
+        # With corners aligned, as everywhere in the project.
+        resized = tf.raw_ops.ResizeBilinear(images=images, size=self.size, align_corners=True)
+        outputs = self.predict(np.rint(resized.numpy()).astype(np.uint8))
+        return {
+            name: tf.raw_ops.ResizeNearestNeighbor(
+                images=values.reshape(*values.shape[:3], -1),
+                size=images.shape[1:3],
+                align_corners=True,
+            )
+            .numpy()
+            .reshape(*images.shape[:3], *values.shape[3:])
+            for name, values in outputs.items()
+        }
 
 
 def is_export(path: str) -> bool:

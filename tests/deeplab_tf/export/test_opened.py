@@ -11,10 +11,12 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.data.datasets.shapes import draw
+from deeplab_tf.evaluation.evaluate import evaluate
 from deeplab_tf.export import EXPORTERS
 from deeplab_tf.export.opened import OpenedExport, is_export, open_export
 from deeplab_tf.layers import SegmentationModel
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
+from deeplab_tf.recipe.parts import Eval
 
 SPEC = DatasetSpec(
     name="shapes", class_names=("a", "b", "c"), ignore_label=255, palette=bit_palette(3), splits={}
@@ -66,6 +68,29 @@ def test_every_format_is_recognized_and_predicts_what_the_model_predicts(kind, m
         if kind != "litert":
             probabilities = tf.nn.softmax(expected).numpy()
             np.testing.assert_allclose(outputs["probabilities"], probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_is_scored_as_a_predictor(kind, exports):
+    """At its own size; LiteRT also where images must be resized to it."""
+    opened = open_export(str(exports[kind]))
+    label = opened.predict(IMAGE[None])["label_map"][0]
+    label[:3] = 1  # some pixels are wrong
+    examples = tf.data.Dataset.from_tensors({"image": IMAGE, "label": label, "name": "a"})
+    found = evaluate(opened, examples, SPEC, Eval())
+    assert found.scores["pixel_accuracy"] == np.mean(opened.label_map(IMAGE) == label)
+    assert found.predict is None
+    assert opened.label_map(IMAGE[:20, :30]).shape == (20, 30)
+
+
+def test_images_of_another_size_are_resized_and_their_predictions_back(exports):
+    opened = open_export(str(exports["litert"]))
+    # Of one color, which resizing does not change; the borders have other classes than the middle.
+    small, large = (np.full((*size, 3), 200, np.uint8) for size in ((33, 49), (66, 98)))
+    expected = opened.predict(small[None])["label_map"][0]
+    assert len(np.unique(expected)) > 1
+    rows, columns = (np.rint(np.linspace(0, side - 1, 2 * side)).astype(int) for side in (33, 49))
+    np.testing.assert_array_equal(opened.label_map(large), expected[np.ix_(rows, columns)])
 
 
 @pytest.mark.parametrize("kind", ["keras", "litert"])
