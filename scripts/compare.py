@@ -95,10 +95,11 @@ def main(argv: list[str]) -> None:
     for name, recipe in recipes.items():
         output_stride = recipe.predict.output_stride
         model = checkpoint_flag.load_model(workdirs[name], output_stride, checkpoints[name])
-        networks.append((workdirs[name], recipe, model))
+        networks.append((name, recipe, model))
     scored = []
-    for name, (_, recipe, model) in zip(workdirs, networks, strict=True):
-        scored.append(scoring.score(model, recipe, dataset))
+    for name, recipe, model in networks:
+        predictor = recipe.predict.predictor(model)
+        scored.append(scoring.score(predictor, model.dataset_spec, recipe, dataset))
         for alarm in scored[-1].result.alarms:
             print(f"warning: {name}: {alarm}")
     comparison = Comparison(names=tuple(workdirs), results=tuple(one.result for one in scored))
@@ -107,7 +108,8 @@ def main(argv: list[str]) -> None:
     print(f"written to {path}")
     chosen = comparison.image_ranking[: _REPORT_IMAGES.value]
     examples = [(index, scoring.example(scored, index)) for index in chosen]
-    record = scoring.record(scored[0], networks)
+    models = [scoring.network_rows(workdirs[name], *network) for name, *network in networks]
+    record = scoring.record(scored[0], models)
     trees = {name: to_tree(recipe) for name, recipe in recipes.items()}
     write_text(html_path, comparison_page(comparison, examples, record, trees))
     print(f"written to {html_path}")

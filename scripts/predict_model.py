@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import trained
 from deeplab_tf import zoo
 from deeplab_tf.data.photos import printable
 from deeplab_tf.evaluation.whole_image import WholeImage
+from deeplab_tf.export.checksums import parts_of
 from deeplab_tf.export.opened import is_export, open_export
 from deeplab_tf.pages.record import fingerprint
 from deeplab_tf.recipe import flags as recipe_flags
@@ -124,7 +125,7 @@ def of_export(path: str, *, allow_any_op: bool, probabilities: bool) -> Model:
             " workdir."
         )
     classes = export.spec.to_json().encode()  # of some formats in a file of their own
-    made_by = _made_by(path, itertools.chain([classes], _bytes(path)), {"kind": export.kind})
+    made_by = _made_by(path, itertools.chain([classes], parts_of(path)), {"kind": export.kind})
     if export.size is None:
         return Model(export.spec, made_by, lambda images, probabilities: export.predict(images))
     height, width = export.size
@@ -142,15 +143,3 @@ def _made_by(path: str, parts: Iterable[bytes], options: dict[str, Any]) -> dict
     for part in parts:
         checksum.update(part)
     return {"model": printable(path), "sha256": checksum.hexdigest(), "options": options}
-
-
-def _bytes(path: str) -> Iterator[bytes]:
-    """The files of an export."""
-    files = [path]
-    if os.path.isdir(path):
-        files = sorted(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
-    for file in files:
-        yield os.path.relpath(file, path).encode(errors="surrogateescape")
-        with open(file, "rb") as opened:
-            while part := opened.read(2**24):
-                yield part

@@ -1,4 +1,4 @@
-"""Scores a network on a dataset, for the scripts that do; it has no flags of its own."""
+"""Scores predictions on a dataset, for the scripts that do; it has no flags of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """A network that was scored, and what it takes to look at single examples.
+    """Predictions that were scored, and what it takes to look at single examples.
 
     Attributes:
       result: the scores.
@@ -37,12 +37,15 @@ class Scored:
     examples: ExampleSource
 
 
-def score(model: keras.Model, recipe: Recipe, dataset: OpenDataset) -> Scored:
-    """Scores a network, and shows how far it is.
+def score(
+    predictor: Predictor, trained_on: DatasetSpec, recipe: Recipe, dataset: OpenDataset
+) -> Scored:
+    """Scores predictions, and shows how far it is.
 
     Args:
-      model: of `zoo.load_model`.
-      recipe: how it predicts, and what is scored.
+      predictor: of `recipe.predict`, or an export.
+      trained_on: the classes of its network.
+      recipe: what is scored.
       dataset: opened.
 
     Raises:
@@ -53,9 +56,7 @@ def score(model: keras.Model, recipe: Recipe, dataset: OpenDataset) -> Scored:
     from deeplab_tf.training.report.progress import Progress
 
     examples = source(recipe, dataset)
-    trained_on = model.dataset_spec
     spec = scored_spec(trained_on, dataset.spec)
-    predictor = recipe.predict.predictor(model)
     classes = [spec.class_names.index(name) for name in trained_on.class_names]
     if classes != list(range(spec.num_classes)):
         unknown = [name for name in spec.class_names if name not in trained_on.class_names]
@@ -103,29 +104,41 @@ def example(scored: Sequence[Scored], index: int) -> Example:
     return shrunken(name, found["image"].numpy(), found["label"].numpy(), label_maps)
 
 
-def record(scored: Scored, networks: Sequence[tuple[str, Recipe, keras.Model]]) -> dict[str, str]:
+def network_rows(workdir: str, recipe: Recipe, model: keras.Model) -> dict[str, str]:
+    """What was scored, for a page.
+
+    Args:
+      workdir: of the network.
+      recipe: how it predicts.
+      model: of `zoo.load_model`.
+    """
+    from deeplab_tf.pages.record import fingerprint
+    from deeplab_tf.weights import weights_by_name
+
+    return {
+        "workdir": os.path.abspath(workdir),
+        "weights": f"{model.count_params():,} of step {model.checkpoint_step:,}, fingerprint"
+        f" {fingerprint(weights_by_name(model))}",
+        "prediction": part_text(to_tree(recipe)["predict"]),
+    }
+
+
+def record(scored: Scored, models: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """What was run on which data, for a page.
 
     Args:
-      scored: one of the networks.
-      networks: (workdir, how it predicts and what is scored, network of `zoo.load_model`) of each.
+      scored: one of the models.
+      models: what each of them is, as of `network_rows`.
     """
     import deeplab_tf
-    from deeplab_tf.pages.record import fingerprint
-    from deeplab_tf.weights import weights_by_name
 
     rows = {
         "command": shlex.join(["python", *sys.argv]),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    for i, (workdir, recipe, model) in enumerate(networks, start=1):
-        number = f" {i}" if len(networks) > 1 else ""
-        rows[f"workdir{number}"] = os.path.abspath(workdir)
-        rows[f"weights{number}"] = (
-            f"{model.count_params():,} of step {model.checkpoint_step:,}, fingerprint"
-            f" {fingerprint(weights_by_name(model))}"
-        )
-        rows[f"prediction{number}"] = part_text(to_tree(recipe)["predict"])
+    for i, model in enumerate(models, start=1):
+        number = f" {i}" if len(models) > 1 else ""
+        rows |= {f"{key}{number}": value for key, value in model.items()}
     result = scored.result
     return rows | {
         "dataset": f"{result.spec.name}, split {result.options.split},"

@@ -66,7 +66,8 @@ def main(argv: list[str]) -> None:
     results: dict[str, EvalResult] = {}
     for name, recipe in recipes.items():
         model = checkpoint_flag.load_model(workdirs[name], recipe.predict.output_stride)
-        result = scoring.score(model, recipe, dataset).result
+        predictor = recipe.predict.predictor(model)
+        result = scoring.score(predictor, model.dataset_spec, recipe, dataset).result
         if not any(matrix.any() for matrix in result.trimap.values()):
             raise ValueError(
                 f"there is no curve: the labels of {result.spec.name} have no void beside a class."

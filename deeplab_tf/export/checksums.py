@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from deeplab_tf.recipe.files import read_lines, write_text
 
@@ -51,6 +51,22 @@ def check_sum(path: str, expected: str | None) -> None:
             f"{path} is not the file that export.py wrote: it must have the SHA-256 that {NAME}"
             " lists. Export the model again."
         )
+
+
+def parts_of(path: str) -> Iterator[bytes]:
+    """The names and the bytes of a file, or of all files in a directory, for a checksum.
+
+    Raises:
+      OSError: a file cannot be read.
+    """
+    files = [path]
+    if os.path.isdir(path):
+        files = sorted(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
+    for file in files:
+        yield os.path.relpath(file, path).encode(errors="surrogateescape")
+        with open(file, "rb") as opened:
+            while part := opened.read(2**24):
+                yield part
 
 
 def _sha256(path: str) -> str:

@@ -86,6 +86,47 @@ def test_evaluate_writes_a_report_beside_the_scores(place, tmp_path):
     assert "data:image/jpeg" not in page and len(page) < 60_000
 
 
+@pytest.mark.slow  # three processes that import TensorFlow
+def test_an_export_is_scored_in_place_of_its_network(place, tmp_path):
+    """Neither writes over the scores of the network."""
+    workdir, export = f"--workdir={place}/first", f"--export={tmp_path}/model"
+    exported = run("export", workdir, f"--output={tmp_path}/model")
+    assert exported.returncode == 0, exported.stderr
+    found = {}
+    for name, flags in {"network": (), "export": (export,)}.items():
+        done = run("evaluate", workdir, f"--output={tmp_path}/{name}.json", *flags)
+        assert done.returncode == 0, done.stderr
+        found[name] = json.loads((tmp_path / f"{name}.json").read_text())
+    assert found["export"]["confusion_matrix"] == found["network"]["confusion_matrix"]
+    assert "weights" not in found["export"] and found["export"]["predict"] is None
+    assert found["export"]["export"]["kind"] == "saved_model"
+    page = (tmp_path / "export.html").read_text()
+    assert found["export"]["export"]["sha256"] in page and "as exported; images at their" in page
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--output must be given"),
+        (["--output={new}", "--predict.flip=true"], "an export predicts as it was exported"),
+        (["--output={new}", "--checkpoint=last"], "--checkpoint is for the network"),
+    ],
+)
+def test_flags_that_an_export_does_not_take_are_named(place, tmp_path, flags, message):
+    flags = [flag.replace("{new}", f"{tmp_path}/new.json") for flag in flags]
+    done = run("evaluate", f"--workdir={place}/first", f"--export={place}/absent", *flags)
+    assert done.returncode == 1 and message in done.stderr, done.stderr
+    assert "loading TensorFlow" not in done.stdout and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["class_weights.json", "recipe-until-5.json", "training_curve.png"]
+)
+def test_scores_do_not_replace_a_file_of_the_run(place, name):
+    done = run("evaluate", f"--workdir={place}/first", f"--output={place}/first/{name}")
+    assert done.returncode == 1 and f"{name} is a file of the training run" in done.stderr
+
+
 @pytest.mark.slow  # a process that imports TensorFlow
 def test_a_label_that_cannot_be_read_is_one_line(place, tmp_path, monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
