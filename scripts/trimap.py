@@ -4,8 +4,9 @@ python scripts/trimap.py --workdirs=runs/decoder,runs/no_decoder --output=figure
 python scripts/trimap.py --workdirs=runs/a --names=ours --widths=1,5 --eval.split=val --output=here
 
 A band of width n is all pixels at most n rows and n columns from void, without void itself. Writes
-trimap.json, trimap.csv and trimap.png, the curves, to --output after each model. The same command
-again scores all models again; nothing is taken from an earlier one.
+trimap.json, trimap.csv and trimap.png, the curves, to --output after each model. For two models the
+table and the files also have the differences, with 95 % intervals of a paired bootstrap over the
+images. The same command again scores all models again; nothing is taken from an earlier one.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from deeplab_tf.recipe.parts import Eval, Recipe
 
 if TYPE_CHECKING:
     from deeplab_tf.evaluation.report import EvalResult
+    from deeplab_tf.evaluation.scores.bootstrap import Estimate
+    from deeplab_tf.evaluation.scores.comparison import Comparison
 
 _WORKDIRS = flags.DEFINE_list("workdirs", None, "of training runs or of convert_weights.py")
 _WIDTHS = flags.DEFINE_list("widths", ["1", "2", "5", "10", "20", "40"], "of the bands, pixels")
@@ -68,7 +71,7 @@ def main(argv: list[str]) -> None:
         model = checkpoint_flag.load_model(workdirs[name], recipe.predict.output_stride)
         predictor = recipe.predict.predictor(model)
         result = scoring.score(predictor, model.dataset_spec, recipe, dataset).result
-        if not any(matrix.any() for matrix in result.trimap.values()):
+        if not any(counts.label.any() for counts in result.trimap.values()):
             raise ValueError(
                 f"there is no curve: the labels of {result.spec.name} have no void beside a class."
                 " Score a dataset whose labels are void along the boundaries of objects."
@@ -76,8 +79,9 @@ def main(argv: list[str]) -> None:
         for alarm in result.alarms:
             print(f"warning: {name}: {alarm}")
         results[name] = result
-        _write(results, workdirs)
-    print(_table(results))
+        comparison = _comparison(results)
+        _write(results, comparison, workdirs)
+    print(_table(results, comparison))
     print(f"written to {_OUTPUT.value}: trimap.json, trimap.csv, trimap.png")
 
 
@@ -103,29 +107,50 @@ def _recipe(workdir: str, widths: tuple[int, ...]) -> Recipe:
     return dataclasses.replace(recipe, eval=recipe.eval.replace(trimap_widths=widths))
 
 
-def _rows(results: Mapping[str, EvalResult]) -> list[tuple[int, list[float]]]:
-    """(width, mean IoU in percent of each model, and of two the first less the second)."""
+def _comparison(results: Mapping[str, EvalResult]) -> Comparison | None:
+    """Of two models; None for one or more than two, and for one image, which has no interval."""
+    from deeplab_tf.evaluation.scores.comparison import Comparison
+
+    both = tuple(results.values())
+    if len(both) != 2 or both[0].num_examples < 2:
+        return None
+    return Comparison(names=tuple(results), results=both)
+
+
+def _rows(
+    results: Mapping[str, EvalResult], comparison: Comparison | None
+) -> list[tuple[int, list[float]]]:
+    """(width, the columns after it) of each band."""
     rows = []
     for width in next(iter(results.values())).trimap:
-        values = [100 * result.trimap_scores[width]["mean_iou"] for result in results.values()]
-        rows.append((width, _with_difference(values)))
+        values = [result.trimap_scores[width]["mean_iou"] for result in results.values()]
+        found = comparison and comparison.trimap_differences[width]["mean_iou"]
+        rows.append((width, _columns(values, found)))
     return rows
 
 
-def _with_difference(values: list[float]) -> list[float]:
-    return [*values, values[0] - values[1]] if len(values) == 2 else values
+def _columns(values: list[float], difference: Estimate | None) -> list[float]:
+    """Percent: each model's score; of two the difference, and its interval if there is one."""
+    both = [values[0] - values[1]] if len(values) == 2 else []
+    ends = [difference.low, difference.high] if difference else []
+    return [100 * value for value in (*values, *both, *ends)]
 
 
-def _headings(results: Mapping[str, EvalResult]) -> list[str]:
-    return ["width", *results, *["difference"] * (len(results) == 2)]
+def _headings(results: Mapping[str, EvalResult], comparison: Comparison | None) -> list[str]:
+    both = ["difference"] if len(results) == 2 else []
+    ends = ["difference_low", "difference_high"] if comparison else []
+    return ["width", *results, *both, *ends]
 
 
-def _table(results: Mapping[str, EvalResult]) -> str:
-    """The scores as text; the last line is that of all pixels."""
+def _table(results: Mapping[str, EvalResult], comparison: Comparison | None) -> str:
+    """The scores as text; the last row is that of all pixels."""
+    from deeplab_tf.evaluation.scores.bootstrap import DRAWS, LEVEL
+
     first = next(iter(results.values()))
-    whole = [100 * result.scores["mean_iou"] for result in results.values()]
-    rows = [*_rows(results), ("all", _with_difference(whole))]
-    headings = _headings(results)
+    whole = [result.scores["mean_iou"] for result in results.values()]
+    found = comparison and comparison.differences["mean_iou"]
+    rows = [*_rows(results, comparison), ("all", _columns(whole, found))]
+    headings = _headings(results, comparison)
     lines = [
         "mean IoU in percent of the pixels at most so many pixels from void,"
         f" {first.num_examples} examples of {first.spec.name}, split {first.options.split}",
@@ -134,22 +159,31 @@ def _table(results: Mapping[str, EvalResult]) -> str:
     for width, values in rows:
         cells = zip(headings, [str(width), *(f"{value:.2f}" for value in values)], strict=True)
         lines.append("  ".join(f"{cell:>{max(7, len(heading))}}" for heading, cell in cells))
+    if comparison:
+        lines.append(
+            f"difference_low to difference_high: {100 * LEVEL:.0f} % interval, paired bootstrap"
+            f" over the examples ({DRAWS:,} draws)"
+        )
     return "\n".join(lines)
 
 
-def _write(results: Mapping[str, EvalResult], workdirs: Mapping[str, str]) -> None:
+def _write(
+    results: Mapping[str, EvalResult], comparison: Comparison | None, workdirs: Mapping[str, str]
+) -> None:
     """Writes the three files."""
-    rows = _rows(results)
+    rows = _rows(results, comparison)
     models = {}
     for name, result in results.items():
         models[name] = {"workdir": workdirs[name], **json.loads(result.to_json())}
         del models[name]["confusion_matrix"]  # thousands of lines
     tree = {"widths": [width for width, _ in rows], "models": models}
+    if comparison:
+        tree["differences"] = json.loads(comparison.to_json())["trimap"]
     write_text(os.path.join(_OUTPUT.value, "trimap.json"), json.dumps(tree, indent=2) + "\n")
 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(_headings(results))
+    writer.writerow(_headings(results, comparison))
     writer.writerows([width, *(f"{value:.4f}" for value in values)] for width, values in rows)
     write_text(os.path.join(_OUTPUT.value, "trimap.csv"), table.getvalue())
 

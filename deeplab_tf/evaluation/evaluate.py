@@ -96,7 +96,7 @@ def evaluate(
         predict=predict,
         matrix=confusion.matrix,
         num_examples=len(names),
-        trimap=trimap.matrices,
+        trimap=trimap.counts,
         names=tuple(names),
         images=Counts.stack(images),
         boundaries=Counts.stack(boundaries) if boundaries else None,

@@ -38,8 +38,8 @@ class EvalResult:
       predict: how the predictions were made; None: by a predictor of the caller's.
       matrix: int64 [K, K]; row: label, column: prediction.
       num_examples: number of images.
-      trimap: width of a band, pixels -> the matrix of the pixels in it (see `trimap`); of each of
-        `options.trimap_widths`.
+      trimap: width of a band, pixels -> int64 [N, K], of the pixels in it in each image (see
+        `trimap`); of each of `options.trimap_widths`.
       names: of the N images, in the order in which they were scored.
       images: int64 [N, K], of each image; None: not known, so that there are no intervals.
       boundaries: int64 [N, K], of the pixels near contours in each image; None: not counted.
@@ -50,7 +50,7 @@ class EvalResult:
     predict: Predict | None
     matrix: np.ndarray
     num_examples: int
-    trimap: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    trimap: Mapping[int, Counts] = dataclasses.field(default_factory=dict)
     names: tuple[str, ...] = ()
     images: Counts | None = None
     boundaries: Counts | None = None
@@ -81,8 +81,7 @@ class EvalResult:
     def trimap_scores(self) -> dict[int, dict[str, float]]:
         """Width of a band -> `scores` of the pixels in it."""
         return {
-            width: self._computed(METRICS, Counts.of(matrix))
-            for width, matrix in self.trimap.items()
+            width: self._computed(METRICS, counts.sum()) for width, counts in self.trimap.items()
         }
 
     @property
@@ -107,6 +106,19 @@ class EvalResult:
             found |= intervals(self.boundary_statistics, self.boundaries)
         return found
 
+    @functools.cached_property
+    def trimap_intervals(self) -> dict[int, dict[str, Estimate]]:
+        """Width of a band -> name -> estimate, of each of `trimap_scores`.
+
+        Empty if there are fewer than two images.
+        """
+        if self.num_examples < 2:
+            return {}
+        return {
+            width: intervals(self.trimap_statistics, counts)
+            for width, counts in self.trimap.items()
+        }
+
     @property
     def statistics(self) -> dict[str, Callable[[Counts], Any]]:
         """Name -> the score of counts, of each row whose score follows from all pixels."""
@@ -116,6 +128,11 @@ class EvalResult:
     def boundary_statistics(self) -> dict[str, Callable[[Counts], Any]]:
         """Name -> the score of counts, of each row whose score is of the pixels near contours."""
         return self._statistics({**BOUNDARY_METRICS, **BOUNDARY_CLASS_METRICS})
+
+    @property
+    def trimap_statistics(self) -> dict[str, Callable[[Counts], Any]]:
+        """Name -> the score of counts, of each row that a band has a score of."""
+        return self._statistics(METRICS)
 
     def _statistics(self, metrics: Mapping[str, Metric]) -> dict[str, Callable[[Counts], Any]]:
         return {
@@ -182,7 +199,7 @@ class EvalResult:
                 "no class counts: labels and predictions show excluded classes alone, so that there"
                 " is no mean IoU. See --eval.excluded_classes.",
             )
-        if self.trimap and not any(matrix.any() for matrix in self.trimap.values()):
+        if self.trimap and not any(counts.label.any() for counts in self.trimap.values()):
             found += (
                 "no pixel is in a trimap band: no label has void (ignore_label"
                 f" {self.spec.ignore_label}) beside a class. Score a dataset whose labels are void"
@@ -207,7 +224,8 @@ class EvalResult:
             )
             lines.append(f"{name:<{width}}{cells}  {label_pixels[i]:>14,}{self.class_note(i)}")
         for name, (title, score) in self.headlines.items():
-            lines.append(f"{title:<{width}}  {_percent(score):>7}{self._range(name)}")
+            found = self.intervals.get(name)
+            lines.append(f"{title:<{width}}  {_percent(score):>7}{_range(found)}")
         lines.append(
             f"{self.num_examples} examples of {self.spec.name}, split {self.options.split}"
         )
@@ -219,13 +237,6 @@ class EvalResult:
         lines += self._trimap_lines()
         return "\n".join([*lines, *(f"warning: {alarm}" for alarm in self.alarms)])
 
-    def _range(self, name: str) -> str:
-        """The interval of a score, if there is one."""
-        found = self.intervals.get(name)
-        if found is None or math.isnan(found.low):
-            return ""
-        return f" ({100 * found.low:.1f} to {100 * found.high:.1f})"
-
     def _trimap_lines(self) -> list[str]:
         """A table with one line per band, in percent, if there are any."""
         if not self.trimap:
@@ -234,9 +245,11 @@ class EvalResult:
         headings = ["trimap, pixels from void", *titles, "label pixels", "of all %"]
         rows = [headings]
         for band, scores in self.trimap_scores.items():
-            pixels = int(self.trimap[band].sum())
-            percents = map(_percent, scores.values())
-            rows.append([str(band), *percents, f"{pixels:,}", _percent(self._share(pixels))])
+            pixels = int(self.trimap[band].label.sum())
+            found = self.trimap_intervals.get(band, {}).get("mean_iou")
+            mean, *others = map(_percent, scores.values())
+            share = _percent(self._share(pixels))
+            rows.append([str(band), mean + _range(found), *others, f"{pixels:,}", share])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return [
             "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
@@ -285,20 +298,21 @@ class EvalResult:
             return None
         ends = {}
         for name, found in self.intervals.items():
-            pairs = [[_or_none(end) for end in pair] for pair in _pairs(found)]
-            of_classes = np.ndim(found.value) == 1
+            pairs, of_classes = _ends(found), np.ndim(found.value) == 1
             ends[name] = self._by_class(pairs) if of_classes else pairs[0]
         return {"level": LEVEL, "draws": DRAWS, "seed": SEED, **ends}
 
     def _band_tree(self, band: int) -> dict[str, Any]:
-        counts = Counts.of(self.trimap[band])
+        counts = self.trimap[band].sum()
         pixels = int(counts.label.sum())
+        found = self.trimap_intervals.get(band)
         scores, of_classes = (self._computed(rows, counts) for rows in (METRICS, CLASS_METRICS))
         return {
             "pixels": pixels,
             "share_of_pixels": _or_none(self._share(pixels)),
             **{name: _or_none(score) for name, score in scores.items()},
             **{name: self._by_class(values) for name, values in of_classes.items()},
+            "intervals": found and {name: _ends(one)[0] for name, one in found.items()},
         }
 
     def _by_class(self, values: Iterable[Any]) -> dict[str, Any]:
@@ -328,9 +342,17 @@ class EvalResult:
         return table.getvalue()
 
 
-def _pairs(found: Estimate) -> list[tuple[float, float]]:
-    """(low, high) of each score in an estimate."""
-    return list(zip(np.atleast_1d(found.low), np.atleast_1d(found.high), strict=True))
+def _range(found: Estimate | None) -> str:
+    """The interval of a score as text, if there is one."""
+    if found is None or math.isnan(found.low):
+        return ""
+    return f" ({100 * found.low:.1f} to {100 * found.high:.1f})"
+
+
+def _ends(found: Estimate) -> list[list[float | None]]:
+    """[low, high] of each score in an estimate, as in JSON."""
+    pairs = zip(np.atleast_1d(found.low), np.atleast_1d(found.high), strict=True)
+    return [[_or_none(end) for end in pair] for pair in pairs]
 
 
 def _cells(values: np.ndarray) -> list[str]:

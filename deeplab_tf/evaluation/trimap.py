@@ -12,17 +12,16 @@ all widths together take about 2 log2(n) passes over the label for each axis.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from deeplab_tf.evaluation.metrics import ConfusionMatrix
+from deeplab_tf.evaluation.metrics import ConfusionMatrix, Counts
 
 
 class Trimap:
-    """Confusion matrices of the pixels near void, one for each width of the band."""
+    """Counts of the pixels near void in each image, for each width of the band."""
 
     def __init__(self, num_classes: int, ignore_label: int, widths: Sequence[int]):
         """Counts nothing yet.
@@ -32,10 +31,10 @@ class Trimap:
           ignore_label: label value of void.
           widths: of the bands, pixels, ascending.
         """
+        self._num_classes = num_classes
         self._ignore_label = ignore_label
         self._widths = tuple(widths)
-        # Each pixel is counted once, for the smallest width whose band contains it.
-        self._rings = [ConfusionMatrix(num_classes, ignore_label) for _ in self._widths]
+        self._images: list[list[Counts]] = []  # [K] of each band, of each image
 
     def update(self, label: Any, label_map: Any) -> None:
         """Adds the pixels of one image.
@@ -45,19 +44,26 @@ class Trimap:
           label_map: int [H, W], predictions 0..K-1.
 
         Raises:
-          ValueError: a value is out of range.
+          ValueError: a value is out of range. Nothing is counted then.
         """
         label, label_map = np.asarray(label), np.asarray(label_map)
         smallest = smallest_band(label == self._ignore_label, self._widths)
-        for i, ring in enumerate(self._rings):
+        confusion = ConfusionMatrix(self._num_classes, self._ignore_label)
+        bands = []
+        for i in range(len(self._widths)):
+            # Each pixel is counted once, for the smallest width whose band contains it.
             is_here = smallest == i
-            ring.update(label[is_here], label_map[is_here])
+            confusion.update(label[is_here], label_map[is_here])
+            bands.append(Counts.of(confusion.matrix))
+        self._images.append(bands)
 
     @property
-    def matrices(self) -> dict[int, np.ndarray]:
-        """Width -> int64 [K, K] of the pixels in its band; row: label, column: prediction."""
-        rings = itertools.accumulate(ring.matrix for ring in self._rings)
-        return dict(zip(self._widths, rings, strict=True))
+    def counts(self) -> dict[int, Counts]:
+        """Width -> int64 [N, K] of the pixels in its band, of each of N images, at least one."""
+        return {
+            width: Counts.stack([bands[i] for bands in self._images])
+            for i, width in enumerate(self._widths)
+        }
 
 
 def smallest_band(void: np.ndarray, widths: Sequence[int]) -> np.ndarray:

@@ -145,9 +145,10 @@ def _verdict(low: float, high: float, names: tuple[str, str]) -> str:
 
 
 def _trimap(comparison: Comparison) -> list[str]:
-    """Mean IoU of both by the width of the band around void, if it was scored."""
+    """Mean IoU of both by the width of the band around void, if both were scored there."""
+    found = {band: rows["mean_iou"] for band, rows in comparison.trimap_differences.items()}
     curves = [
-        (name, [(band, scores["mean_iou"]) for band, scores in result.trimap_scores.items()])
+        (name, [(band, result.trimap_scores[band]["mean_iou"]) for band in found])
         for name, result in zip(comparison.names, comparison.results, strict=True)
     ]
     if all(math.isnan(value) for _, points in curves for _, value in points):
@@ -157,22 +158,25 @@ def _trimap(comparison: Comparison) -> list[str]:
         for name, result in zip(comparison.names, comparison.results, strict=True)
     ]
     chart = lines_chart(curves, wholes, x_name="width of the band, pixels", y_name="mean IoU, %")
-    rows = [
-        [
-            cell(str(band), float(band)),
-            cell(percent(one - other, signed=True), one - other),
-            *(cell(percent(value), value) for value in (one, other)),
-        ]
-        for (band, one), (_, other) in zip(*(points for _, points in curves), strict=True)
-    ]
-    headings = [("width", "number"), *((title, "number") for title, _ in _columns(comparison))]
+    largest, rows = _largest(found.values()), []
+    for i, (band, one) in enumerate(found.items()):
+        numbers = map(float, (one.value, one.low, one.high))
+        both = (points[i][1] for _, points in curves)
+        rows.append(
+            [
+                cell(str(band), float(band)),
+                _difference(*numbers, largest),
+                *(cell(percent(value), value) for value in both),
+            ]
+        )
     return [
         section(
-            "Near the boundaries of objects: trimap",
-            '<p class="muted">Mean IoU of the pixels at most so many rows and columns from void,'
-            " which lies along the boundaries of objects.</p>",
+            "Near void: trimap",
+            '<p class="muted">Mean IoU of the pixels at most so many rows and columns from void.'
+            " They are near boundaries of objects where labels are void along them, as in PASCAL"
+            " VOC.</p>",
             chart,
-            table(headings, rows),
+            table([("width", "number"), *_columns(comparison)], rows),
         )
     ]
 

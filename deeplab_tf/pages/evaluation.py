@@ -123,6 +123,12 @@ def _classes(result: EvalResult) -> str:
 
 def _trimap(result: EvalResult) -> list[str]:
     """Mean IoU by the width of the band around void, if it was scored."""
+
+    def score_cell(band: int, name: str, value: float) -> str:
+        found = result.trimap_intervals.get(band, {}).get(name)
+        ends = "" if found is None else interval_text(float(found.low), float(found.high))
+        return cell(f"{percent(value)}{ends}", value)
+
     points = [(band, scores["mean_iou"]) for band, scores in result.trimap_scores.items()]
     if all(math.isnan(value) for _, value in points):
         return []
@@ -135,17 +141,18 @@ def _trimap(result: EvalResult) -> list[str]:
     rows = [
         [
             cell(str(band), float(band)),
-            *(cell(percent(scores[name]), scores[name]) for name in METRICS),
-            cell(f"{result.trimap[band].sum():,}", float(result.trimap[band].sum())),
+            *(score_cell(band, name, value) for name, value in scores.items()),
+            cell(f"{result.trimap[band].label.sum():,}", float(result.trimap[band].label.sum())),
         ]
         for band, scores in result.trimap_scores.items()
     ]
     headings = [("width", "number"), *((f"{row.title} %", "number") for row in METRICS.values())]
     return [
         section(
-            "Near the boundaries of objects: trimap",
-            '<p class="muted">Scores of the pixels at most so many rows and columns from void,'
-            " which lies along the boundaries of objects.</p>",
+            "Near void: trimap",
+            '<p class="muted">Scores of the pixels at most so many rows and columns from void. They'
+            " are near boundaries of objects where labels are void along them, as in PASCAL VOC."
+            "</p>",
             chart,
             table([*headings, ("pixels", "number")], rows),
         )

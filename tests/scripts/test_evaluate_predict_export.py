@@ -296,7 +296,7 @@ def test_a_model_without_background_is_scored_on_a_dataset_with_it(place, tmp_pa
     assert [*scores["trimap"]] == ["1", "2"]
 
 
-@pytest.mark.slow  # three processes that import TensorFlow
+@pytest.mark.slow  # four processes that import TensorFlow
 def test_trimap_compares_models_on_the_same_images(place, tmp_path):
     write_run(place, "other", SPEC)
     write_run(place, "other_eval", SPEC, eval=Eval(absent_classes="zero"))
@@ -313,6 +313,15 @@ def test_trimap_compares_models_on_the_same_images(place, tmp_path):
         assert float(row["first"]) == pytest.approx(one, abs=1e-4)
         assert float(row["difference"]) == pytest.approx(one - two, abs=2e-4)
         assert f"{one:.2f}" in done.stdout
+        found = tree["differences"][row["width"]]["mean_iou"]
+        assert 100 * found["difference"] == pytest.approx(one - two)
+        for end in ("low", "high"):
+            assert float(row[f"difference_{end}"]) == pytest.approx(100 * found[end], abs=1e-4)
+            assert f"{100 * found[end]:.2f}" in done.stdout
+        assert found["low"] <= found["difference"] <= found["high"]
+    assert [*rows[0]] == [
+        *("width", "first", "second", "difference", "difference_low", "difference_high")
+    ]
     assert [row["width"] for row in rows] == ["1", "5"]
     with Image.open(output / "trimap.png") as picture:
         assert picture.size[0] == 800
@@ -321,6 +330,13 @@ def test_trimap_compares_models_on_the_same_images(place, tmp_path):
     scores = json.loads((tmp_path / "alone.json").read_text())
     assert scores["mean_iou"] == tree["models"]["first"]["mean_iou"]
     assert "trimap" not in scores and "trimap_widths" not in scores["eval"]
+
+    flags = (f"--output={tmp_path}/one", "--dataset.val_fraction=0.1")
+    one_image = run("trimap", runs, "--widths=1", *flags)
+    assert one_image.returncode == 0, one_image.stderr
+    (row,) = csv.DictReader((tmp_path / "one" / "trimap.csv").read_text().splitlines())
+    assert [*row] == ["width", "run", "other", "difference"]
+    assert "differences" not in json.loads((tmp_path / "one" / "trimap.json").read_text())
 
     unlike = f"--workdirs={place}/run,{place}/other_eval"
     done = run("trimap", unlike, "--widths=1", f"--output={tmp_path}/unlike")

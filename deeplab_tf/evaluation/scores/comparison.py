@@ -69,6 +69,16 @@ class Comparison:
         return found
 
     @functools.cached_property
+    def trimap_differences(self) -> dict[int, dict[str, Estimate]]:
+        """Width of a band -> name of METRICS -> difference, of each width that both have."""
+        first, second = self.results
+        return {
+            width: paired_differences(first.trimap_statistics, counts, second.trimap[width])
+            for width, counts in first.trimap.items()
+            if width in second.trimap
+        }
+
+    @functools.cached_property
     def image_ranking(self) -> list[int]:
         """Indices of the images, the one with the largest difference first.
 
@@ -92,7 +102,7 @@ class Comparison:
         ]
 
     def text(self) -> str:
-        """Tables in percent: the scores, the IoU of each class, the images that differ most."""
+        """Tables in percent: scores, mean IoU in bands, IoU of each class, what differs most."""
         first = self.results[0]
         lines = [
             f"{first.num_examples} examples of {first.spec.name}, split {first.options.split};"
@@ -108,6 +118,11 @@ class Comparison:
                 columns = (*values, found.value, found.low, found.high)
                 rows = zip(first.spec.class_names, *columns, strict=True)
                 of_classes += [_row(f"{title}, {each[0]}", *each[1:]) for each in rows]
+        for width, differences in self.trimap_differences.items():
+            values = [result.trimap_scores[width]["mean_iou"] for result in self.results]
+            found = differences["mean_iou"]
+            title = f"trimap mean IoU, width {width}"
+            headlines.append(_row(title, *values, found.value, found.low, found.high))
         lines += _table([["%", *self.names, "difference", "interval"], *headlines, *of_classes])
         images = [
             [name, *(f"{100 * value:.2f}" for value in (one, other)), f"{100 * difference:+.2f}"]
@@ -146,7 +161,17 @@ class Comparison:
                 for name, one, other, difference in self.image_differences
             ],
         }
+        if self.trimap_differences:
+            tree["trimap"] = {str(width): self._band(width) for width in self.trimap_differences}
         return json.dumps(tree, indent=2) + "\n"
+
+    def _band(self, width: int) -> dict[str, Any]:
+        """Name of METRICS -> both scores of a band and their difference, as in JSON."""
+        one, other = (result.trimap_scores[width] for result in self.results)
+        return {
+            name: _tree(one[name], other[name], found.value, found.low, found.high)
+            for name, found in self.trimap_differences[width].items()
+        }
 
 
 def check_same_classes(specs: Sequence[DatasetSpec]) -> None:

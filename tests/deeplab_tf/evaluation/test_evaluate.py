@@ -144,10 +144,15 @@ def test_bands_are_scored_in_the_same_pass_and_sum_up_over_images():
     assert plain.trimap == {}
     result = evaluate(brightest_channel_model(), both, SPEC, Eval(trimap_widths=(1, 2)))
     np.testing.assert_array_equal(result.matrix, plain.matrix)
-    np.testing.assert_array_equal(result.trimap[1], [[0, 0, 0], [0, 2, 0], [0, 0, 0]])
-    np.testing.assert_array_equal(result.trimap[2], [[0, 0, 0], [2, 2, 0], [0, 0, 0]])
+    for width, label in ((1, [[0, 1, 0], [0, 1, 0]]), (2, [[0, 2, 0], [0, 2, 0]])):
+        np.testing.assert_array_equal(result.trimap[width].label, label)
+        np.testing.assert_array_equal(result.trimap[width].intersection, [[0, 1, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(result.trimap[2].predicted, [[1, 1, 0], [1, 1, 0]])
     assert result.trimap_scores[1]["mean_iou"] == 1
     assert result.trimap_scores[2]["pixel_accuracy"] == 1 / 2
+    assert result.trimap_intervals[2]["pixel_accuracy"].low == 1 / 2
+    alone = evaluate(brightest_channel_model(), both.take(1), SPEC, Eval(trimap_widths=(1, 2)))
+    assert alone.trimap[2].label.shape == (1, 3) and alone.trimap_intervals == {}
 
 
 WITH_GROUND = DatasetSpec(

@@ -126,13 +126,18 @@ def test_a_mean_of_no_class_is_an_alarm():
     assert scored([[5, 1, 0], [0, 0, 0], [0, 0, 0]], **with_zeros).alarms == ()
 
 
-def with_trimap(*matrices, **options) -> EvalResult:
-    widths = (1, 20)
-    bands = dict(zip(widths, map(np.array, matrices), strict=True))
-    return dataclasses.replace(result(trimap_widths=widths, **options), trimap=bands)
+def with_trimap(*bands, images=2, **options) -> EvalResult:
+    """`result()` with bands of two images, or of one: a matrix each, of each band."""
+    widths, trimap = (1, 20), {}
+    for width, matrices in zip(widths, bands, strict=True):
+        trimap[width] = Counts.stack([Counts.of(np.array(one)) for one in matrices[:images]])
+    found = result(trimap_widths=widths, **options)
+    return dataclasses.replace(found, trimap=trimap, num_examples=images)
 
 
-BANDS = [[1, 0, 0], [0, 0, 0], [0, 0, 0]], [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
+NOTHING = [[0, 0, 0]] * 3
+RED, MIXED = [[1, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 0]]
+BANDS = [RED, NOTHING], [RED, MIXED]
 
 
 def test_bands_are_a_table_below_and_a_tree_of_scores():
@@ -147,8 +152,9 @@ def test_bands_are_a_table_below_and_a_tree_of_scores():
             " frequency-weighted IoU % label pixels of all %"
         ).split()
     )
-    assert one.split() == ["1", *["100.00"] * 4, "1", "25.00"]
-    assert twenty.split() == ["20", "50.00", "66.67", "75.00", "50.00", "3", "75.00"]
+    assert " ".join(one.split()) == "1 100.00 (100.0 to 100.0) 100.00 100.00 100.00 1 25.00"
+    # One of four draws is the first image twice, one of four the second.
+    assert " ".join(twenty.split()) == "20 50.00 (25.0 to 100.0) 66.67 75.00 50.00 3 75.00"
     assert len(heading) == len(one) == len(twenty)
     tree = json.loads(found.to_json(), parse_constant=pytest.fail)["trimap"]
     assert list(tree) == ["1", "20"]
@@ -161,8 +167,22 @@ def test_bands_are_a_table_below_and_a_tree_of_scores():
         "frequency_weighted_iou": 1 / 2,
         "iou": {"red": 1 / 2, "green": 1 / 2, "blue": None},
         "class_accuracy": {"red": 1, "green": 1 / 2, "blue": None},
+        "intervals": {
+            "mean_iou": [1 / 4, 1],
+            "pixel_accuracy": [1 / 2, 1],
+            "mean_class_accuracy": [1 / 2, 1],
+            "frequency_weighted_iou": [1 / 2, 1],
+        },
     }
     assert found.alarms == ()
+
+
+def test_bands_of_one_image_have_no_intervals():
+    found = with_trimap(*BANDS, images=1)
+    assert found.trimap_intervals == {}
+    assert found.text().splitlines()[-1].split() == ["20", *["100.00"] * 4, "1", "25.00"]
+    tree = json.loads(found.to_json(), parse_constant=pytest.fail)["trimap"]
+    assert [band["intervals"] for band in tree.values()] == [None, None]
 
 
 def test_bands_are_scored_by_the_same_options():
@@ -177,14 +197,15 @@ def test_without_bands_text_and_json_do_not_mention_them():
 
 
 def test_bands_without_a_pixel_are_an_alarm_that_says_why():
-    found = with_trimap(np.zeros((3, 3), int), np.zeros((3, 3), int))
+    found = with_trimap([NOTHING, NOTHING], [NOTHING, NOTHING])
     (alarm,) = found.alarms
     assert alarm.startswith("no pixel is in a trimap band: no label has void (ignore_label 255)")
     assert found.text().splitlines()[-1] == f"warning: {alarm}"
     assert found.text().splitlines()[-2].split() == ["20", *"----", "0", "0.00"]
     tree = json.loads(found.to_json(), parse_constant=pytest.fail)
     assert tree["alarms"] == [alarm] and tree["trimap"]["20"]["mean_iou"] is None
-    one_is_empty = with_trimap(np.zeros((3, 3), int), BANDS[1])
+    assert tree["trimap"]["20"]["intervals"]["mean_iou"] == [None, None]
+    one_is_empty = with_trimap([NOTHING, NOTHING], BANDS[1])
     assert one_is_empty.alarms == ()
 
 

@@ -111,7 +111,7 @@ class Scored:
             predict=None,
             matrix=confusion.matrix,
             num_examples=len(shapes),
-            trimap=trimap.matrices,
+            trimap=trimap.counts,
             names=self.names,
             images=Counts.stack(counts),
             boundaries=Counts.stack(boundaries),

@@ -28,6 +28,25 @@ def test_rows_have_both_scores_the_difference_and_what_it_says(scored, compared,
     for table, name in zip(page.tables[1:3], ("iou", "boundary_iou"), strict=True):
         found = comparison.differences[name].value
         assert [row[1].split()[0] for row in table[1:]] == [percent(x, signed=True) for x in found]
+    assert [row[0] for row in page.tables[3]] == ["width", "1", "3"]
+    for width, row in zip((1, 3), page.tables[3][1:], strict=True):
+        found = comparison.trimap_differences[width]["mean_iou"]
+        signed = [percent(x, signed=True) for x in (found.value, found.low, found.high)]
+        assert row[1] == f"{signed[0]} {signed[1]} to {signed[2]}" and found.value > 0
+        assert row[2:] == [
+            percent(result.trimap_scores[width]["mean_iou"]) for result in comparison.results
+        ]
+
+
+def test_bands_that_both_have_are_compared(scored, read_page):
+    one, other = scored(widths=(1, 3)), scored(seed=1, widths=(3, 5))
+    comparison = Comparison(names=("a", "b"), results=(one.result, other.result))
+    page = read_page(comparison_page(comparison, [], {}, {}))
+    assert [row[0] for row in page.tables[3]] == ["width", "3"]
+    assert "Near void: trimap" in page.text
+    other = scored(seed=1, widths=(5,))
+    comparison = Comparison(names=("a", "b"), results=(one.result, other.result))
+    assert "trimap" not in read_page(comparison_page(comparison, [], {}, {})).text
 
 
 def test_the_same_model_twice_may_be_chance_and_differs_nowhere(scored, read_page):

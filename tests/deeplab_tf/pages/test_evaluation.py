@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from deeplab_tf.evaluation.classify import Classify, ClassifyResult
+from deeplab_tf.evaluation.metrics import METRICS
 from deeplab_tf.evaluation.scores.bootstrap import DRAWS, LEVEL, percentiles, share_interval
 from deeplab_tf.pages.evaluation import evaluation_page
 from deeplab_tf.pages.html import percent
@@ -63,7 +64,12 @@ def test_the_scores_on_the_page_are_those_of_the_result(scored, read_page):
             assert cell == f"{percent(values[i])} {percent(ends.low[i])} to {percent(ends.high[i])}"
     trimap = page.tables[1]
     assert [row[0] for row in trimap] == ["width", "1", "3"]
-    assert trimap[1][1] == percent(given.result.trimap_scores[1]["mean_iou"])
+    assert trimap[0][1:] == [*(f"{row.title} %" for row in METRICS.values()), "pixels"]
+    for width, row in zip((1, 3), trimap[1:], strict=True):
+        for name, shown in zip(METRICS, row[1:5], strict=True):
+            found = given.result.trimap_intervals[width][name]
+            assert shown == f"{percent(found.value)} {percent(found.low)} to {percent(found.high)}"
+        assert row[5] == f"{given.result.trimap[width].label.sum():,}"
 
 
 @pytest.mark.parametrize("num_classes", [2, 11, 21, 25])
@@ -159,11 +165,12 @@ def test_large_and_tiny_images_and_images_of_void_are_shown(scored, read_page):
 
 
 def test_one_image_and_one_class_are_a_report_without_intervals(scored, read_page, evil):
-    given = scored(num_classes=1, shapes=((20, 30),))
+    given = scored(num_classes=1, shapes=((20, 30),), widths=(1,))
     page = read_page(given.page(3))
     assert "1 image of" in page.text and "One image has no interval." in page.text
     assert "No pixel is wrong." in page.text
     assert page.tables[0][1][0] == evil and page.tables[0][1][1] == "100.0"
+    assert page.tables[1][1][:2] == ["1", "100.0"]
 
 
 def test_more_than_256_classes_in_an_image_keep_their_colors(scored, read_page):

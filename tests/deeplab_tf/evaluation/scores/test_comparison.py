@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from deeplab_tf.evaluation.metrics import ConfusionMatrix, Counts
+from deeplab_tf.evaluation.metrics import METRICS, ConfusionMatrix, Counts
 from deeplab_tf.evaluation.report import EvalResult
 from deeplab_tf.evaluation.scores.comparison import Comparison
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
@@ -94,6 +94,32 @@ def test_scores_near_contours_are_compared_where_both_have_them():
     assert found.differences["mean_boundary_iou"] == found.differences["mean_iou"]
     assert "boundary IoU, red" in found.text()
     assert "mean_boundary_iou" not in compared().differences
+
+
+def with_bands(label_maps, *widths) -> EvalResult:
+    """Every pixel is in each band."""
+    one = evaluated(label_maps)
+    return dataclasses.replace(one, trimap=dict.fromkeys(widths, one.images))
+
+
+def test_bands_that_both_have_are_compared():
+    results = with_bands(FIRST, 1, 5), with_bands(SECOND, 5, 9)
+    found = Comparison(names=("good", "bad"), results=results)
+    assert list(found.trimap_differences) == [5]
+    assert found.trimap_differences[5] == {name: found.differences[name] for name in METRICS}
+    words = [line.split() for line in found.text().splitlines()]
+    mean = next(row[2:] for row in words if row[:2] == ["mean", "IoU"])
+    assert ["trimap", "mean", "IoU,", "width", "5", *mean] in words
+    tree = json.loads(found.to_json(), parse_constant=pytest.fail)
+    assert tree["trimap"] == {"5": {name: tree["differences"][name] for name in METRICS}}
+    assert "trimap" not in compared().text() and "trimap" not in compared().to_json()
+
+
+def test_a_result_differs_from_itself_by_0_to_0_in_each_band():
+    one = with_bands(SECOND, 2)
+    found = Comparison(names=("a", "b"), results=(one, one)).trimap_differences[2]
+    assert found.keys() == METRICS.keys()
+    assert {(each.value, each.low, each.high) for each in found.values()} == {(0, 0, 0)}
 
 
 @pytest.mark.parametrize(
