@@ -80,26 +80,37 @@ class Comparison:
 
     @functools.cached_property
     def image_ranking(self) -> list[int]:
-        """Indices of the images, the one with the largest difference first.
-
-        Images without a class in their label are left out.
-        """
+        """Indices of the images whose scores differ, the one with the largest difference first."""
         one, other = (result.image_scores for result in self.results)
-        sizes = np.abs(one - other)
-        return [int(i) for i in np.argsort(-sizes, kind="stable") if not math.isnan(sizes[i])]
+        return [i for i in self._scored_images if one[i] != other[i]]
 
     @property
     def image_differences(self) -> list[tuple[str, float, float, float]]:
-        """(name, score of the first, of the second, difference) of the images in `image_ranking`.
+        """(name, score of the first, of the second, difference), the largest difference first.
 
-        The score is the image's own mean IoU.
+        The score is the image's own mean IoU. Images without one are left out.
         """
         one, other = (result.image_scores for result in self.results)
         names = self.results[0].names
         return [
             (names[i], float(one[i]), float(other[i]), float(one[i] - other[i]))
-            for i in self.image_ranking
+            for i in self._scored_images
         ]
+
+    @functools.cached_property
+    def _scored_images(self) -> list[int]:
+        """Indices of the images that have a score, the one with the largest difference first."""
+        one, other = (result.image_scores for result in self.results)
+        sizes = np.abs(one - other)
+        return [int(i) for i in np.argsort(-sizes, kind="stable") if not math.isnan(sizes[i])]
+
+    def class_note(self, index: int) -> str:
+        """What a reader must know of a class; it names the model if it is true of one alone."""
+        notes = [result.class_note(index).strip() for result in self.results]
+        if notes[0] == notes[1]:
+            return notes[0]
+        of_one = zip(self.names, notes, strict=True)
+        return "; ".join(f"{name}: {note}" for name, note in of_one if note)
 
     def text(self) -> str:
         """Tables in percent: scores, mean IoU in bands, IoU of each class, what differs most."""
@@ -109,7 +120,7 @@ class Comparison:
             f" difference: {self.names[0]} less {self.names[1]}, with its {100 * LEVEL:.0f} %"
             f" interval (paired bootstrap over the examples, {DRAWS:,} draws)"
         ]
-        headlines, of_classes = [], []
+        headlines, of_classes, class_notes = [], [], []
         for name, found in self.differences.items():
             title, values = TITLES[name], [result.intervals[name].value for result in self.results]
             if np.ndim(found.value) == 0:
@@ -118,23 +129,30 @@ class Comparison:
                 columns = (*values, found.value, found.low, found.high)
                 rows = zip(first.spec.class_names, *columns, strict=True)
                 of_classes += [_row(f"{title}, {each[0]}", *each[1:]) for each in rows]
+                class_notes += map(self.class_note, range(first.spec.num_classes))
         for width, differences in self.trimap_differences.items():
             values = [result.trimap_scores[width]["mean_iou"] for result in self.results]
             found = differences["mean_iou"]
             title = f"trimap mean IoU, width {width}"
             headlines.append(_row(title, *values, found.value, found.low, found.high))
-        lines += _table([["%", *self.names, "difference", "interval"], *headlines, *of_classes])
+        headlines.insert(0, ["%", *self.names, "difference", "interval"])
+        notes = [*[""] * len(headlines), *class_notes]
+        for line, note in zip(_table([*headlines, *of_classes]), notes, strict=True):
+            lines.append(f"{line}  {note}".rstrip())
         images = [
             [name, *(f"{100 * value:.2f}" for value in (one, other)), f"{100 * difference:+.2f}"]
             for name, one, other, difference in self.image_differences
+            if difference
         ]
         better = sum(row[-1] > 0 for row in self.image_differences)
         worse = sum(row[-1] < 0 for row in self.image_differences)
         lines.append(
             f"mean IoU of an image: {self.names[0]} is better on {better}, {self.names[1]} on"
-            f" {worse} of {len(images)}; the examples that differ most:"
+            f" {worse} of {len(self.image_differences)}; "
+            + ("the examples that differ most:" if images else "no example differs")
         )
-        lines += _table([["example, %", *self.names, "difference"], *images[:_IMAGES_SHOWN]])
+        if images:
+            lines += _table([["example, %", *self.names, "difference"], *images[:_IMAGES_SHOWN]])
         return "\n".join(lines)
 
     def to_json(self) -> str:

@@ -40,8 +40,8 @@ def evaluated(label_maps, names=("a", "b", "c", "d"), **changes) -> EvalResult:
     return dataclasses.replace(found, **changes)
 
 
-def compared(**changes) -> Comparison:
-    results = evaluated(FIRST), evaluated(SECOND, **changes)
+def compared(second=SECOND, **changes) -> Comparison:
+    results = evaluated(FIRST), evaluated(second, **changes)
     return Comparison(names=("good", "bad"), results=results)
 
 
@@ -65,6 +65,25 @@ def test_images_come_with_the_largest_difference_first():
     assert [row[3] for row in rows[2:]] == [0, 0]
 
 
+def test_images_whose_scores_are_the_same_do_not_differ_most():
+    assert compared().image_ranking == [2, 1]
+    table = compared().text().partition("the examples that differ most:\n")[2]
+    assert [line.split()[0] for line in table.splitlines()] == ["example,", "c", "b"]
+    same = compared(FIRST)
+    assert same.image_ranking == [] and len(same.image_differences) == 4
+    assert same.text().endswith("good is better on 0, bad on 0 of 4; no example differs")
+
+
+def test_a_class_that_one_model_alone_predicts_is_not_absent_for_both():
+    assert compared().class_note(2) == "absent, left out" and compared().class_note(0) == ""
+    assert compared([[0, 0, 0, 2], *SECOND[1:]]).class_note(2) == "good: absent, left out"
+    excluded = Eval(excluded_classes=(1,))
+    both = tuple(dataclasses.replace(one, options=excluded) for one in compared().results)
+    lines = Comparison(names=("good", "bad"), results=both).text().splitlines()
+    (green,) = (line for line in lines if line.startswith("IoU, green"))
+    assert green.endswith("  excluded")
+
+
 def test_text_and_json_have_scores_classes_and_images():
     lines = compared().text().splitlines()
     assert "good less bad" in lines[0]
@@ -75,7 +94,7 @@ def test_text_and_json_have_scores_classes_and_images():
         f"{100 * second:.2f}",
         f"{100 * (1 - second):+.2f}",
     ]
-    assert ["IoU,", "blue", "-", "-", "-", "-"] in [line.split() for line in lines]
+    assert "IoU, blue - - - - absent, left out" in [" ".join(line.split()) for line in lines]
     assert "good is better on 2, bad on 0 of 4" in compared().text()
     assert ["c", "100.00", "0.00", "+100.00"] in [line.split() for line in lines]
     tree = json.loads(compared().to_json(), parse_constant=pytest.fail)
