@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from deeplab_tf.pages.html import percent, text
 
 _WIDTH, _HEIGHT = 420, 260  # ours: of a chart, in its own units: text stays readable on a phone
-_LEFT, _TOP, _RIGHT, _BOTTOM = 40, 22, 14, 38  # margins, for the labels
+_LEFT, _TOP, _RIGHT, _BOTTOM = 40, 26, 14, 38  # margins, for the labels
 _MOST_TICKS = 6  # ours
 _COLORS = ("first", "second")  # classes in page.css
 
@@ -110,7 +110,7 @@ def lines_chart(
         parts.append(f'<path class="grid" d="M{_LEFT} {y:.1f}H{right}"/>')
         parts.append(f'<text x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{tick}</text>')
     parts.append(f'<path class="axis" d="M{_LEFT} {_TOP}V{floor}H{right}"/>')
-    parts.append(f'<text x="2" y="12">{text(y_name)}</text>')
+    parts.append(f'<text x="2" y="14">{text(y_name)}</text>')
     parts.append(f'<text x="{right}" y="{_HEIGHT - 4}" text-anchor="end">{text(x_name)}</text>')
     # Labels of small widths would overlap.
     label_of, last = [], math.inf

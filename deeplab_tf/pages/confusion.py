@@ -15,6 +15,7 @@ from deeplab_tf.pages.html import (
     data,
     embedded,
     percent,
+    scrolled,
     section,
     table,
     text,
@@ -66,9 +67,10 @@ def _matrix_table(matrix: np.ndarray, shares: np.ndarray, class_names: Sequence[
             shown = f'style="--share:{color:.3f}" title="{text(what)}">{_short(share)}'
             cells.append(f'<td class="{kind}" {shown}</td>')
         rows.append(f'<tr><th scope="row">{text(name)}</th>{"".join(cells)}</tr>')
-    return (
-        '<div class="scroll" tabindex="0"><table class="confusion"><thead><tr><th>label \\'
-        f" prediction</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    return scrolled(
+        f'<table class="confusion"><thead><tr><th>label \\ prediction</th>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>",
+        "Confusion matrix",
     )
 
 
@@ -93,10 +95,17 @@ def _heat_map(shares: np.ndarray, class_names: Sequence[str]) -> str:
     permille = [
         [None if math.isnan(share) else round(1000 * share) for share in row] for row in shares
     ]
+    what = (
+        f"Confusion matrix of {len(shares)} classes: rows are labels, columns are predictions, in"
+        " the order of the table of classes. The stronger the color of a cell, the larger the share"
+        " of the label's pixels; the diagonal is right. The table below lists the most frequent"
+        " confusions."
+    )
     return "\n".join(
         [
-            f'<img class="heat" alt="confusion matrix" src="{embedded(heat)}">',
-            '<p id="confusion-cell" role="status" class="muted">Point at a cell to read it.</p>',
+            f'<img class="heat" alt="{text(what)}" src="{embedded(heat)}">',
+            '<p id="confusion-cell" role="status" class="muted needs-scripts">Point at a cell to'
+            " read it.</p>",
             data("confusion-shares", {"names": list(class_names), "permille": permille}),
         ]
     )
@@ -130,4 +139,4 @@ def _confusions(matrix: np.ndarray, shares: np.ndarray, class_names: Sequence[st
         ("% of the label", "number"),
         ("% of all errors", "number"),
     ]
-    return table(headings, rows, sortable=True)
+    return table(headings, rows, label="Most frequent confusions", sortable=True)

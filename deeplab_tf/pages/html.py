@@ -2,7 +2,8 @@
 
 A page is one file. It loads nothing from a network, and its content security policy has the
 browser refuse to: `page.css` and `page.js` are written into it, pictures are embedded or lie beside
-it. Without scripts everything can still be read.
+it. Without scripts the scores and the images with one layer can be read; what needs scripts is
+hidden or, as the headings that sort, text alone, and the page says so.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ ACCENT: Color = (31, 95, 191)
 WRONG: Color = (213, 94, 0)
 
 Column = Literal["text", "number", "bar-column"]  # what a column has; classes in page.css
+_WITHOUT_SCRIPTS = (
+    "Scripts are off in this browser: tables cannot be sorted, images show one layer, and nothing"
+    " can be chosen or pointed at."
+)
 _MOST_ROWS = 50  # ours: of a table that is shown as a whole
 
 
@@ -68,6 +73,7 @@ def page(title: str, body: Iterable[str], *, pictures_beside: bool = False) -> s
             "</head>",
             "<body>",
             f"<header><h1>{text(title)}</h1></header>",
+            f'<noscript><p class="warning">{_WITHOUT_SCRIPTS}</p></noscript>',
             "<main>",
             *body,
             "</main>",
@@ -93,6 +99,23 @@ def data(name: str, tree: Any) -> str:
     # "</script>" and "<!--" end or change a script wherever they stand.
     plain = json.dumps(tree, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{text(name)}">{plain}</script>'
+
+
+def scrolled(inside: str, label: str, *, tall: bool = False) -> str:
+    """A box that scrolls if what is inside is wider than the page.
+
+    Args:
+      inside: HTML.
+      label: name of the box for those who hear the page, text.
+      tall: whether it also scrolls if what is inside is higher than the window.
+
+    Returns:
+      HTML.
+    """
+    name = "scroll tall" if tall else "scroll"
+    return (
+        f'<div class="{name}" tabindex="0" role="region" aria-label="{text(label)}">{inside}</div>'
+    )
 
 
 def swatch(color: Color) -> str:
@@ -121,13 +144,18 @@ def embedded(picture: Image.Image, *, quality: int | None = None) -> str:
 
 
 def table(
-    headings: Sequence[tuple[str, Column]], rows: Iterable[Sequence[str]], *, sortable: bool = False
+    headings: Sequence[tuple[str, Column]],
+    rows: Iterable[Sequence[str]],
+    *,
+    label: str = "Table",
+    sortable: bool = False,
 ) -> str:
     """A table, which scrolls in its own box if it is wider than the page or has many rows.
 
     Args:
       headings: (text, what the column has) of each column.
       rows: cells, made by `cell`.
+      label: name of the table for those who hear the page, text.
       sortable: whether a click on a heading sorts the rows by it.
 
     Returns:
@@ -135,19 +163,17 @@ def table(
     """
     head = []
     for title, column in headings:
-        label = f'<button type="button">{text(title)}</button>' if sortable else text(title)
-        head.append(f'<th scope="col" class="{column}">{label}</th>')
+        shown = f'<button type="button">{text(title)}</button>' if sortable else text(title)
+        head.append(f'<th scope="col" class="{column}">{shown}</th>')
     name = "sortable" if sortable else "plain"
     rows = list(rows)
-    box = "scroll tall" if len(rows) > _MOST_ROWS else "scroll"
-    return "\n".join(
-        [
-            f'<div class="{box}" tabindex="0"><table class="{name}">',
-            f"<thead><tr>{''.join(head)}</tr></thead><tbody>",
-            *(f"<tr>{''.join(cells)}</tr>" for cells in rows),
-            "</tbody></table></div>",
-        ]
-    )
+    inside = [
+        f'<table class="{name}">',
+        f"<thead><tr>{''.join(head)}</tr></thead><tbody>",
+        *(f"<tr>{''.join(cells)}</tr>" for cells in rows),
+        "</tbody></table>",
+    ]
+    return scrolled("\n".join(inside), label, tall=len(rows) > _MOST_ROWS)
 
 
 def cell(content: str, value: float | None = None, column: Column = "number") -> str:
@@ -169,9 +195,14 @@ def cell(content: str, value: float | None = None, column: Column = "number") ->
 
 
 def percent(fraction: float, *, signed: bool = False) -> str:
-    """A fraction in percent, "–" if it is NaN; signed with the sign of what is shown."""
+    """A fraction in percent, "–" if it is NaN.
+
+    A signed one is a difference, which is small: it has the sign of what is shown, and two decimals
+    instead of one.
+    """
     if math.isnan(fraction):
         return "–"
-    rounded = round(100 * fraction, 1) + 0.0  # not -0.0
+    decimals = 2 if signed else 1
+    rounded = round(100 * fraction, decimals) + 0.0  # not -0.0
     sign = "+" if signed and rounded > 0 else "\N{MINUS SIGN}" if rounded < 0 else ""
-    return f"{sign}{abs(rounded):.1f}"
+    return f"{sign}{abs(rounded):.{decimals}f}"

@@ -69,8 +69,9 @@ def predictions_page(title: str, items: Iterable[PredictedImage], spec: DatasetS
     return page(
         title,
         [
-            '<p class="muted">The classes, with the number of images that show each. Choose one to'
-            " see those images alone, the largest share first.</p>",
+            '<p class="muted">The classes, with the number of images that show each.<span'
+            ' class="needs-scripts"> Choose one to see those images alone, the largest share first.'
+            "</span></p>",
             f'<nav class="chips" id="class-filter" aria-label="Filter by class">{"".join(filters)}'
             "</nav>",
             f'<p id="filtered" role="status" data-all="{count}">{count}</p>',

@@ -38,11 +38,11 @@ def test_a_chart_has_every_point_between_its_ticks(values):
     assert 2 <= len(ticks) <= 7 and len(set(np.diff(ticks))) == 1
     assert ticks[0] <= 100 * min([*known, 0.4]) and 100 * max([*known, 0.4]) <= ticks[-1]
     centers = [float(y) for y in re.findall(r'cy="([\d.]+)"', source)]
-    assert len(centers) == len(known) and all(22 <= y <= 222 for y in centers)
+    assert len(centers) == len(known) and all(26 <= y <= 222 for y in centers)
     assert "nan" not in source
 
 
 def test_percent_has_the_sign_of_what_it_shows():
     assert [percent(x) for x in (0.123, 0.0, math.nan)] == ["12.3", "0.0", "–"]
-    signed = [percent(x, signed=True) for x in (0.123, -0.123, 0.0, -0.0001, 0.0001)]
-    assert signed == ["+12.3", "\N{MINUS SIGN}12.3", "0.0", "0.0", "0.0"]
+    signed = [percent(x, signed=True) for x in (0.123, -0.12345, 0.0, -0.00001, 0.0004)]
+    assert signed == ["+12.30", "\N{MINUS SIGN}12.35", "0.00", "0.00", "+0.04"]

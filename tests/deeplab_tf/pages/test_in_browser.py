@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 
 from deeplab_tf.pages.predictions import PredictedImage, predictions_page
 
-WIDE, PHONE = (1200, 900), (390, 844)
+WIDE, PHONE, SMALL_PHONE = (1200, 900), (390, 844), (320, 568)
+PAPER = (718, 1047)  # A4 less Chromium's margins
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def browser():
 class Reader:
     """A window with a page in it."""
 
-    def __init__(self, browser, path, size=WIDE, dark=False):
+    def __init__(self, browser, path, size=WIDE, dark=False, media=""):
         self.browser = browser
         for log in ("browser", "performance"):
             browser.get_log(log)  # what an earlier page left
@@ -57,11 +59,13 @@ class Reader:
             "width": width,
             "height": height,
             "deviceScaleFactor": 1,
-            "mobile": size == PHONE,
+            "mobile": size in (PHONE, SMALL_PHONE),
         }
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"media": media, "features": [scheme]}
+        )
         browser.get(path.as_uri())
 
     def run(self, script: str, *arguments):
@@ -157,6 +161,95 @@ def test_pages_fit_phones_and_windows_in_light_and_dark_without_errors(browser, 
             assert page == "predictions" or len(addresses) == 1
             reader.check_console()
     assert len(backs) == 2
+
+
+def test_names_stay_in_view_while_a_table_scrolls(browser, report, many_classes):
+    for path in (report, many_classes):
+        reader = Reader(browser, path, PHONE)
+        box = reader.all(".scroll")[0]
+        assert reader.run("return arguments[0].scrollWidth - arguments[0].clientWidth", box) > 100
+        reader.run("arguments[0].scrollTo(1e6, 1e6); arguments[0].scrollIntoView()", box)
+        assert reader.run("return arguments[0].scrollLeft", box) > 100
+        # In the middle of each cell of the first column lies that cell.
+        seen = reader.run(
+            "const box = arguments[0].getBoundingClientRect(); return"
+            " [...arguments[0].querySelectorAll(':is(th, td):first-child')].map((cell) => {"
+            "const b = cell.getBoundingClientRect(), y = (b.top + b.bottom) / 2;"
+            "if (y < box.top || y > Math.min(box.bottom, innerHeight)) return null;"
+            "const under = document.elementFromPoint(b.left + 4, y);"
+            "return b.left === box.left && cell.contains(under)"
+            " && getComputedStyle(cell).backgroundColor.startsWith('rgb(') })",
+            box,
+        )
+        assert seen[0] is True and seen.count(True) > 5 and False not in seen
+
+
+def test_two_fingers_enlarge_a_picture(browser, report):
+    stack = Reader(browser, report, PHONE).all(".stack")[0]
+    assert stack.value_of_css_property("touch-action") == "pan-y pinch-zoom"
+
+
+@pytest.mark.parametrize("page", ["report", "many_classes", "comparison"])
+def test_paper_has_whole_tables_and_their_colors_in_light(browser, request, page):
+    reader = Reader(browser, request.getfixturevalue(page), PAPER, dark=True, media="print")
+    for table in reader.all("table"):
+        right, width = reader.run(
+            "return [arguments[0].getBoundingClientRect().right,"
+            " arguments[0].parentElement.clientWidth]",
+            table,
+        )
+        assert right <= PAPER[0] and width <= PAPER[0]
+    for box in reader.all(".scroll"):
+        assert box.value_of_css_property("overflow") == "visible"
+        assert box.value_of_css_property("max-height") == "none"
+    for selector in (".bar i", ".swatch", ".confusion td", ".heat"):
+        for shown in reader.all(selector)[:1]:
+            assert shown.value_of_css_property("print-color-adjust") == "exact"
+    for button in reader.all("th button"):
+        assert button.value_of_css_property("display") == "contents"  # on every page
+    assert not reader.all(".layers")[0].is_displayed()
+    ink = reader.all("body")[0].value_of_css_property("color")
+    assert sum(map(int, re.findall(r"\d+", ink)[:3])) < 200
+
+
+def test_headings_can_be_hit_and_the_text_of_charts_can_be_read_on_a_phone(browser, report):
+    reader = Reader(browser, report, SMALL_PHONE)
+    heights = [button.size["height"] for button in reader.all("th button")]
+    assert heights and min(heights) >= 24  # WCAG 2.2: 2.5.8
+    boxes = reader.run(
+        "const chart = document.querySelector('svg.chart'), scale = chart.getScreenCTM().a;"
+        "const box = (e) => { const b = e.getBoundingClientRect();"
+        " return [b.left, b.top, b.right, b.bottom] };"
+        "const texts = [...chart.querySelectorAll('text')];"
+        "return [box(chart), ...texts.map(box),"
+        " scale * parseFloat(getComputedStyle(texts[0]).fontSize)]"
+    )
+    chart, *texts, size = boxes
+    assert size >= 10  # ours
+    for i, (left, top, right, bottom) in enumerate(texts):
+        assert chart[0] <= left and right <= chart[2] and chart[1] - 1 <= top
+        assert bottom <= chart[3] + 1
+        for other in texts[:i]:
+            beside = right <= other[0] or other[2] <= left
+            assert beside or bottom <= other[1] + 2 or other[3] <= top + 2  # a line has some room
+
+
+def test_without_scripts_a_page_says_so_and_hides_what_needs_them(browser, report, predictions):
+    hidden = {report: (".layers", ".controls"), predictions: (".needs-scripts",)}
+    for path, selectors in hidden.items():
+        for off in (True, False):
+            browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": off})
+            try:
+                reader = Reader(browser, path)
+                (notice,) = reader.all("noscript")
+                assert (notice.size["height"] > 0) == off
+                for selector in selectors:
+                    assert reader.all(selector)[0].is_displayed() != off
+                for button in reader.all("button"):
+                    acts = button.value_of_css_property("pointer-events") == "auto"
+                    assert acts != off
+            finally:
+                browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
 def test_headings_sort_the_table_both_ways_and_missing_scores_come_last(browser, report):
