@@ -70,9 +70,8 @@ def _scores(comparison: Comparison) -> str:
         rows.append(
             [
                 cell(text(TITLES[name])),
-                _difference(*map(float, numbers), largest),
+                *_difference(*map(float, numbers), largest, comparison.names),
                 *_both(comparison, name),
-                cell(_verdict(float(estimate.low), float(estimate.high), comparison.names)),
             ]
         )
     few = ""
@@ -80,7 +79,7 @@ def _scores(comparison: Comparison) -> str:
         few = f" So they are here, with fewer than {FEW} images."
     return section(
         "Scores",
-        table([("score", "text"), *_columns(comparison), ("reading", "text")], rows),
+        table(_headings("score", comparison), rows, label="Scores"),
         f'<p class="muted">Intervals are {100 * LEVEL:.0f} % intervals of a paired bootstrap over'
         f" the images ({DRAWS:,} draws): each draw scores both models on the same images. An"
         " interval that holds 0 says that a difference of this size may come from the choice of"
@@ -100,10 +99,18 @@ def _classes(comparison: Comparison) -> str:
         estimate, rows = comparison.differences[name], []
         for i, class_name in enumerate(spec.class_names):
             numbers = (float(ends[i]) for ends in (estimate.value, estimate.low, estimate.high))
-            what = cell(f"{swatch(spec.palette[i])}{text(class_name)}")
-            rows.append([what, _difference(*numbers, largest), *_both(comparison, name, i)])
-        headings = [("class", "text"), *_columns(comparison)]
-        parts += [f"<h3>{text(TITLES[name])}</h3>", table(headings, rows, sortable=True)]
+            note = text(comparison.class_note(i))
+            what = f"{swatch(spec.palette[i])}{text(class_name)}"
+            rows.append(
+                [
+                    cell(f"{what}{f' <small>{note}</small>' if note else ''}"),
+                    *_difference(*numbers, largest, comparison.names),
+                    *_both(comparison, name, i),
+                ]
+            )
+        title, headings = f"{TITLES[name]} of the classes", _headings("class", comparison)
+        parts.append(f"<h3>{text(TITLES[name])}</h3>")
+        parts.append(table(headings, rows, label=title, sortable=True))
     return section(
         "Classes",
         '<p class="muted">Where there are many classes, some intervals leave out 0 by chance: one'
@@ -114,7 +121,17 @@ def _classes(comparison: Comparison) -> str:
 
 def _columns(comparison: Comparison) -> list[tuple[str, Any]]:
     one, other = comparison.names
-    return [("difference", "bar-column"), (f"{one} %", "number"), (f"{other} %", "number")]
+    return [
+        ("difference, percentage points", "bar-column"),
+        (f"{one} %", "number"),
+        (f"{other} %", "number"),
+    ]
+
+
+def _headings(first: str, comparison: Comparison) -> list[tuple[str, Any]]:
+    """What a table of differences begins with, then a difference, its reading and both scores."""
+    difference, *both = _columns(comparison)
+    return [(first, "text"), difference, ("reading", "text"), *both]
 
 
 def _both(comparison: Comparison, name: str, index: Any = ()) -> list[str]:
@@ -123,10 +140,14 @@ def _both(comparison: Comparison, name: str, index: Any = ()) -> list[str]:
     return [cell(percent(value), value) for value in values]
 
 
-def _difference(value: float, low: float, high: float, largest: float) -> str:
+def _difference(
+    value: float, low: float, high: float, largest: float, names: tuple[str, str]
+) -> list[str]:
+    """A cell for a difference with its interval, and one for what it says."""
     ends = interval_text(low, high, signed=True)
     bar = difference_bar(value, low, high, largest)
-    return cell(f"{percent(value, signed=True)}{ends}{bar}", value, "bar-column")
+    number = cell(f"{percent(value, signed=True)}{ends}{bar}", value, "bar-column")
+    return [number, cell(_reading(value, low, high, names))]
 
 
 def _largest(estimates: Iterable[Any]) -> float:
@@ -136,9 +157,11 @@ def _largest(estimates: Iterable[Any]) -> float:
     return float(np.nanmax(known, initial=0.0))
 
 
-def _verdict(low: float, high: float, names: tuple[str, str]) -> str:
+def _reading(value: float, low: float, high: float, names: tuple[str, str]) -> str:
     if math.isnan(low):
         return ""
+    if value == low == high == 0:
+        return "the same"
     if low > 0 or high < 0:
         return f"{text(names[0] if low > 0 else names[1])} is better"
     return "may be chance"
@@ -189,6 +212,8 @@ def _images(comparison: Comparison, examples: Sequence[tuple[int, Example]]) -> 
         f"<p>By the mean IoU of an image, {text(names[0])} is better on {better:,} and"
         f" {text(names[1])} on {worse:,} of {len(rows):,} images.</p>"
     )
+    if not comparison.image_ranking:
+        note += "<p>No image's mean IoU differs.</p>"
     if not examples:
         return section("Images", note)
     scores = [result.image_scores for result in comparison.results]
@@ -197,7 +222,7 @@ def _images(comparison: Comparison, examples: Sequence[tuple[int, Example]]) -> 
         one, other = (float(values[index]) for values in scores)
         return (
             f"mean IoU {percent(one)} % and {percent(other)} %, difference"
-            f" {percent(one - other, signed=True)}"
+            f" {percent(one - other, signed=True)} percentage points"
         )
 
     groups = {

@@ -16,7 +16,9 @@ _SIDE = 640  # ours: longer side of an embedded picture, pixels
 _QUALITY = 82  # ours: of JPEG
 _MOST_OPEN = 30  # ours: entries of a legend that is open at first
 FIRST_RIGHT, SECOND_RIGHT = ACCENT, WRONG
-BOTH_WRONG: Color = (120, 120, 120)
+# ours: stripes, since one color may be that of a class; .striped in page.css shows the same
+BOTH_WRONG: tuple[Color, Color] = ((0, 0, 0), (255, 255, 255))
+_STRIPE = 4  # ours: width of a stripe, along a row, pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +72,8 @@ def choose(scores: np.ndarray, number: int) -> dict[str, list[int]]:
       number: of each.
 
     Returns:
-      Title of a group -> indices, best first. One group if the images are so few that all are in.
+      Title of a group -> indices in the order that the title says. One group if the images are so
+      few that all are in.
     """
     known = np.flatnonzero(~np.isnan(scores))
     ranked = known[np.argsort(-scores[known], kind="stable")].tolist()
@@ -80,9 +83,9 @@ def choose(scores: np.ndarray, number: int) -> dict[str, list[int]]:
         return {"All images, the best first": ranked}
     middle = (len(ranked) - number) // 2
     return {
-        "Best images": ranked[:number],
-        "Median images": ranked[middle : middle + number],
-        "Worst images": ranked[-number:],
+        "Best images, the best first": ranked[:number],
+        "Median images, the best first": ranked[middle : middle + number],
+        "Worst images, the worst first": ranked[-number:][::-1],
     }
 
 
@@ -122,18 +125,19 @@ def examples_section(
         legend.append(f"<span>{swatch(WRONG)}wrong, in Errors</span>")
     else:
         one, other = names
-        for color, what in (
-            (FIRST_RIGHT, f"{one} alone is right"),
-            (SECOND_RIGHT, f"{other} alone is right"),
-            (BOTH_WRONG, "both are wrong, in different ways"),
+        for square, what in (
+            (swatch(FIRST_RIGHT), f"{one} alone is right"),
+            (swatch(SECOND_RIGHT), f"{other} alone is right"),
+            ('<span class="swatch striped"></span>', "both are wrong, in different ways"),
         ):
-            legend.append(f"<span>{swatch(color)}{text(what)}, in Differences</span>")
+            legend.append(f"<span>{square}{text(what)}, in Differences</span>")
     return section(
         title,
         *notes,
-        '<p class="muted">The buttons choose what lies over an image; so do the arrow keys once it'
-        " has the focus. Point at it or touch it to read the classes there. Hold it, or hold the"
-        " space bar, to see the image alone. Void has no color.</p>",
+        '<p class="muted needs-scripts">The buttons choose what lies over an image; so do the arrow'
+        " keys once it has the focus. Point at it or touch it to read the classes there. Hold it,"
+        " or hold the space bar, to see the image alone.</p>",
+        '<p class="muted">Void has no color.</p>',
         _legend(legend),
         '<div class="controls"><label>Strength of the colors <input type="range" id="opacity"'
         ' min="0" max="100" value="65"></label></div>',
@@ -211,8 +215,10 @@ def _differences(example: Example, spec: DatasetSpec) -> Image.Image:
     """Where two models differ, and which of them is right."""
     one, other = example.label_maps
     which = np.where(one == example.label, 1, np.where(other == example.label, 2, 3))
+    rows, columns = np.indices(which.shape)
+    which[(which == 3) & ((rows + columns) // _STRIPE % 2 == 1)] = 4
     which[(one == other) | (example.label == spec.ignore_label)] = 0
-    colors = (FIRST_RIGHT, SECOND_RIGHT, BOTH_WRONG)
+    colors = (FIRST_RIGHT, SECOND_RIGHT, *BOTH_WRONG)
     opaque = {i: (*color, 255) for i, color in enumerate(colors, start=1)}
     return _picture(which, {0: (0, 0, 0, 0), **opaque})
 

@@ -1,14 +1,17 @@
 import base64
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from deeplab_tf.evaluation.metrics import Counts
 from deeplab_tf.evaluation.scores.comparison import Comparison
 from deeplab_tf.pages.comparison import comparison_page
 from deeplab_tf.pages.examples import BOTH_WRONG, FIRST_RIGHT, SECOND_RIGHT
 from deeplab_tf.pages.html import percent
+from deeplab_tf.recipe.parts import Eval
 
 
 def test_rows_have_both_scores_the_difference_and_what_it_says(scored, compared, read_page):
@@ -17,17 +20,21 @@ def test_rows_have_both_scores_the_difference_and_what_it_says(scored, compared,
     page = read_page(compared())
     scores = {row[0]: row[1:] for row in page.tables[0][1:]}
     found = comparison.differences["mean_iou"]
-    assert scores["mean IoU"][1:3] == [
+    assert page.tables[0][0][:3] == ["score", "difference, percentage points", "reading"]
+    assert scores["mean IoU"][2:] == [
         percent(result.scores["mean_iou"]) for result in comparison.results
     ]
     signed = [percent(x, signed=True) for x in (found.value, found.low, found.high)]
     assert scores["mean IoU"][0] == f"{signed[0]} {signed[1]} to {signed[2]}"
-    assert found.low > 0 and scores["mean IoU"][3].endswith("is better")
+    assert found.low > 0 and scores["mean IoU"][1].endswith("is better")
     assert "mean boundary IoU" in scores
     assert "An interval that holds 0 says" in page.text
     for table, name in zip(page.tables[1:3], ("iou", "boundary_iou"), strict=True):
-        found = comparison.differences[name].value
-        assert [row[1].split()[0] for row in table[1:]] == [percent(x, signed=True) for x in found]
+        found = comparison.differences[name]
+        values = [percent(x, signed=True) for x in found.value]
+        assert [row[1].split()[0] for row in table[1:]] == values
+        better = [row[2].endswith("is better") for row in table[1:]]
+        assert better == ((found.low > 0) | (found.high < 0)).tolist() and any(better)
     assert [row[0] for row in page.tables[3]] == ["width", "1", "3"]
     for width, row in zip((1, 3), page.tables[3][1:], strict=True):
         found = comparison.trimap_differences[width]["mean_iou"]
@@ -49,13 +56,34 @@ def test_bands_that_both_have_are_compared(scored, read_page):
     assert "trimap" not in read_page(comparison_page(comparison, [], {}, {})).text
 
 
-def test_the_same_model_twice_may_be_chance_and_differs_nowhere(scored, read_page):
+def test_the_same_model_twice_is_the_same_and_differs_nowhere(scored, read_page):
     one = scored()
     comparison = Comparison(names=("a", "b"), results=(one.result, one.result))
-    page = read_page(comparison_page(comparison, [(0, one.example(0, one))], {}, {}))
-    assert {row[4] for row in page.tables[0][1:]} == {"may be chance"}
-    assert {row[1] for row in page.tables[0][1:]} == {"0.0 0.0 to 0.0"}
+    page = read_page(comparison_page(comparison, [], {}, {}))
+    assert {row[2] for table in page.tables[:3] for row in table[1:]} == {"the same"}
+    assert {row[1] for row in page.tables[0][1:]} == {"0.00 0.00 to 0.00"}
     assert "a is better on 0 and b on 0 of 4 images" in page.text
+    assert "No image's mean IoU differs." in page.text
+
+
+def test_a_difference_that_may_be_chance_is_not_the_same(scored, read_page):
+    one, other = scored(shapes=((40, 60),) * 2), scored(shapes=((40, 60),) * 2)
+    # Two images trade their scores: the difference is 0, its interval is not.
+    swapped = Counts(*(part[::-1] for part in dataclasses.astuple(other.result.images)))
+    labels = dataclasses.replace(swapped, label=one.result.images.label)
+    result = dataclasses.replace(other.result, images=labels, boundaries=None)
+    comparison = Comparison(names=("a", "b"), results=(one.result, result))
+    page = read_page(comparison_page(comparison, [], {}, {}))
+    rows = {row[0]: row[2] for row in page.tables[0][1:]}
+    assert rows["pixel accuracy"] == "may be chance"
+
+
+def test_classes_have_their_notes(scored, read_page):
+    options = Eval(excluded_classes=(1,))
+    results = [dataclasses.replace(scored(seed=i).result, options=options) for i in (0, 1)]
+    page = read_page(comparison_page(Comparison(names=("a", "b"), results=results), [], {}, {}))
+    for table in page.tables[1:3]:
+        assert [row[0].endswith(" excluded") for row in table[1:]] == [False, True, False]
 
 
 def test_the_layer_of_differences_says_which_model_is_right(scored, read_page):
@@ -72,14 +100,14 @@ def test_the_layer_of_differences_says_which_model_is_right(scored, read_page):
     picture = Image.open(io.BytesIO(base64.b64decode(drawn["src"].partition(",")[2])))
     pixels = np.asarray(picture.convert("RGBA"))
     counted = label != one.spec.ignore_label
-    for color, expected in (
-        (FIRST_RIGHT, (first == label) & (second != label)),
-        (SECOND_RIGHT, (first != label) & (second == label)),
+    for colors, expected in (
+        ([FIRST_RIGHT], (first == label) & (second != label)),
+        ([SECOND_RIGHT], (first != label) & (second == label)),
         (BOTH_WRONG, (first != label) & (second != label) & (first != second)),
     ):
-        found = (pixels[..., :3] == color).all(axis=-1) & (pixels[..., 3] > 0)
-        np.testing.assert_array_equal(found, expected & counted)
-        assert found.any()
+        each = [(pixels[..., :3] == c).all(axis=-1) & (pixels[..., 3] > 0) for c in colors]
+        np.testing.assert_array_equal(np.any(each, axis=0), expected & counted)
+        assert all(found.any() for found in each)
 
 
 @pytest.mark.parametrize("options", [{"widths": ()}, {"num_classes": 300}, {"num_classes": 1}])
