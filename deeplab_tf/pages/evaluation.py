@@ -35,8 +35,8 @@ def evaluation_page(
 
     Args:
       result: the scores.
-      examples: title of a group of images -> (index in the order of the scores, image), best
-        first; see `examples.choose`.
+      examples: title of a group of images -> (index in the order of the scores, image), in order;
+        see `examples.choose`.
       record: what -> its value: what was run on which data.
       recipe: as a JSON tree.
 
@@ -108,17 +108,18 @@ def _classes(result: EvalResult) -> str:
             content = f"{percent(value)}{interval_text(*ends)}{bar(value, *ends)}"
             cells.append(cell(content, value, "bar-column"))
         share = pixels[i] / total
-        cells.append(cell(f"{percent(share)} <small>{pixels[i]:,}</small>", float(share)))
+        cells.append(cell(f"{percent(share)} <small>{pixels[i]:,} px</small>", float(share)))
         cells.append(cell(f"{images_with[i]:,}", float(images_with[i])))
         rows.append(cells)
     headings = [
         ("class", "text"),
         *((f"{title} %", "bar-column") for title, _ in columns.values()),
         ("% of label pixels", "number"),
-        ("images", "number"),
+        ("images with it", "number"),
     ]
-    note = '<p class="muted">The interval of a class in few images is too narrow.</p>'
-    return section("Classes", note, table(headings, rows, sortable=True))
+    few = '<p class="muted">The interval of a class in few images is too narrow.</p>'
+    notes = [few] if result.intervals else []
+    return section("Classes", *notes, table(headings, rows, label="Classes", sortable=True))
 
 
 def _trimap(result: EvalResult) -> list[str]:
@@ -172,7 +173,10 @@ def _examples(result: EvalResult, examples: Mapping[str, Iterable[tuple[int, Exa
         " or prediction.</p>"
     ]
     if left_out:
-        notes.append(f'<p class="muted">Without a score, all void: {left_out:,}.</p>')
+        notes.append(
+            '<p class="muted">Without a score, since no class that counts is in the label or the'
+            f" prediction: {left_out:,}.</p>"
+        )
     groups = {title: captioned(group) for title, group in examples.items()}
     return examples_section("Images", groups, result.spec, ["Prediction"], *notes)
 
@@ -232,4 +236,4 @@ def _accuracies_of_classes(result: ClassifyResult) -> str:
         ("images", "number"),
         ("predicted", "number"),
     ]
-    return section("Classes", table(headings, rows, sortable=True))
+    return section("Classes", table(headings, rows, label="Classes", sortable=True))

@@ -1,5 +1,6 @@
 import base64
 import html
+import importlib.resources
 import io
 import json
 import re
@@ -12,6 +13,7 @@ from deeplab_tf.evaluation.classify import Classify, ClassifyResult
 from deeplab_tf.evaluation.metrics import METRICS
 from deeplab_tf.evaluation.scores.bootstrap import DRAWS, LEVEL, percentiles, share_interval
 from deeplab_tf.pages.evaluation import evaluation_page
+from deeplab_tf.pages.examples import choose
 from deeplab_tf.pages.html import percent
 from deeplab_tf.recipe.parts import Eval
 
@@ -55,7 +57,9 @@ def test_the_scores_on_the_page_are_those_of_the_result(scored, read_page):
         assert shown in page.text
     classes = page.tables[0]
     assert classes[0][:4] == ["class", "IoU %", "accuracy %", "boundary IoU %"]
-    assert classes[0][4:] == ["% of label pixels", "images"]
+    assert classes[0][4:] == ["% of label pixels", "images with it"]
+    pixels = given.result.matrix.sum(axis=1)
+    assert classes[1][4] == f"{percent(pixels[0] / pixels.sum())} {pixels[0]:,} px"
     for i, row in enumerate(classes[1:]):
         for (name, (_, values)), cell in zip(
             given.result.class_columns.items(), row[1:], strict=False
@@ -90,6 +94,7 @@ def test_more_classes_are_a_picture_whose_cells_can_be_read(scored, read_page, n
     source = given.page(0)
     page = read_page(source)
     (heat,) = (a for a in page.all("img") if a.get("class") == "heat")
+    assert heat["alt"].startswith(f"Confusion matrix of {num_classes} classes: rows are labels")
     picture = Image.open(io.BytesIO(base64.b64decode(heat["src"].partition(",")[2])))
     assert picture.size[0] == picture.size[1] >= 600 and picture.size[0] % num_classes == 0
     matrix = given.result.matrix
@@ -106,6 +111,37 @@ def test_more_classes_are_a_picture_whose_cells_can_be_read(scored, read_page, n
         np.testing.assert_allclose(tree["permille"][i], 1000 * shares, atol=0.5)
         np.testing.assert_allclose((alpha[i] / 255) ** 2, shares, atol=0.01)
     assert len(source) < 1e6
+
+
+def test_boxes_that_scroll_are_regions_with_a_name(scored, compared, read_page):
+    for source in (scored().page(), scored(num_classes=60).page(), compared()):
+        boxes = [a for a in read_page(source).all("div") if "scroll" in a.get("class", "").split()]
+        assert boxes and all(box["role"] == "region" and box["aria-label"] for box in boxes)
+    names = [box["aria-label"] for box in boxes]
+    assert {"Scores", "IoU of the classes", "boundary IoU of the classes"} <= set(names)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_cells_of_the_confusion_matrix_can_be_read_whatever_their_share(scheme):
+    css = importlib.resources.files("deeplab_tf.pages").joinpath("page.css").read_text("utf-8")
+    block = re.findall(r":root \{(.*?)\}", css, re.DOTALL)[scheme == "dark"]
+    colors = {
+        name: np.array([int(digits[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+        for name, digits in re.findall(r"--(\w+): #(\w{6})", block)
+    }
+    mixed = re.findall(r"var\(--(\w+)\) calc\(var\(--share\) \* (\d+)%\), var\(--back\)", css)
+    assert [name for name, _ in mixed] == ["wrong", "accent"]
+
+    def luminance(color) -> np.ndarray:  # WCAG 2.2: relative luminance
+        linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    ink = luminance(colors["ink"])
+    for name, most in mixed:
+        part = np.linspace(0, int(most) / 100, 21)[:, None]
+        cells = luminance(part * colors[name] + (1 - part) * colors["back"])
+        contrast = (np.maximum(ink, cells) + 0.05) / (np.minimum(ink, cells) + 0.05)
+        assert contrast.min() >= 4.5  # WCAG 2.2: 1.4.3
 
 
 def test_confusions_are_listed_with_the_most_frequent_first(scored, read_page):
@@ -141,8 +177,14 @@ def test_layers_are_the_label_the_prediction_and_where_they_differ(scored, read_
 def test_best_median_and_worst_are_shown_and_none_on_request(scored, read_page):
     given = scored(shapes=((24, 36),) * 7)
     page = read_page(given.page(1))
-    titles = ["Best images", "Median images", "Worst images"]
+    titles = [
+        "Best images, the best first",
+        "Median images, the best first",
+        "Worst images, the worst first",
+    ]
     assert all(title in page.text for title in titles) and len(layers(page)) == 3
+    scores = np.array([0.3, np.nan, 0.9, 0.1, 0.5, 0.7, 0.2, 0.6])
+    assert list(choose(scores, 2).values()) == [[2, 5], [7, 4], [3, 6]]
     without = read_page(given.page(0))
     assert not layers(without) and "Strength of the colors" not in without.text
 
@@ -161,14 +203,15 @@ def test_large_and_tiny_images_and_images_of_void_are_shown(scored, read_page):
     )
     # The image of one pixel is all void: no score, not shown.
     assert np.isnan(given.result.image_scores[0]) and (1, 1) not in sizes
-    assert "Without a score, all void: 1." in read_page(source).text
+    reason = "Without a score, since no class that counts is in the label or the prediction: 1."
+    assert reason in read_page(source).text
 
 
 def test_one_image_and_one_class_are_a_report_without_intervals(scored, read_page, evil):
     given = scored(num_classes=1, shapes=((20, 30),), widths=(1,))
     page = read_page(given.page(3))
     assert "1 image of" in page.text and "One image has no interval." in page.text
-    assert "No pixel is wrong." in page.text
+    assert "No pixel is wrong." in page.text and "too narrow" not in page.text
     assert page.tables[0][1][0] == evil and page.tables[0][1][1] == "100.0"
     assert page.tables[1][1][:2] == ["1", "100.0"]
 
