@@ -13,7 +13,7 @@ from deeplab_tf.evaluation.scores.comparison import COMPARED_CLASSES, TITLES, Co
 from deeplab_tf.pages.charts import difference_bar, interval_text, lines_chart
 from deeplab_tf.pages.evaluation import alarm_lines
 from deeplab_tf.pages.examples import Example, examples_section
-from deeplab_tf.pages.html import cell, page, percent, section, swatch, table, text
+from deeplab_tf.pages.html import Column, cell, page, percent, section, swatch, table, text
 from deeplab_tf.pages.record import record_section
 
 
@@ -79,7 +79,7 @@ def _scores(comparison: Comparison) -> str:
         few = f" So they are here, with fewer than {FEW} images."
     return section(
         "Scores",
-        table(_headings("score", comparison), rows, label="Scores"),
+        table(_headings(("score", "text"), comparison), rows, label="Scores"),
         f'<p class="muted">Intervals are {100 * LEVEL:.0f} % intervals of a paired bootstrap over'
         f" the images ({DRAWS:,} draws): each draw scores both models on the same images. An"
         " interval that holds 0 says that a difference of this size may come from the choice of"
@@ -108,7 +108,7 @@ def _classes(comparison: Comparison) -> str:
                     *_both(comparison, name, i),
                 ]
             )
-        title, headings = f"{TITLES[name]} of the classes", _headings("class", comparison)
+        title, headings = f"{TITLES[name]} of the classes", _headings(("class", "text"), comparison)
         parts.append(f"<h3>{text(TITLES[name])}</h3>")
         parts.append(table(headings, rows, label=title, sortable=True))
     return section(
@@ -119,19 +119,16 @@ def _classes(comparison: Comparison) -> str:
     )
 
 
-def _columns(comparison: Comparison) -> list[tuple[str, Any]]:
+def _headings(first: tuple[str, Column], comparison: Comparison) -> list[tuple[str, Column]]:
+    """What a table of differences begins with, then a difference, its reading and both scores."""
     one, other = comparison.names
     return [
+        first,
         ("difference, percentage points", "bar-column"),
+        ("reading", "text"),
         (f"{one} %", "number"),
         (f"{other} %", "number"),
     ]
-
-
-def _headings(first: str, comparison: Comparison) -> list[tuple[str, Any]]:
-    """What a table of differences begins with, then a difference, its reading and both scores."""
-    difference, *both = _columns(comparison)
-    return [(first, "text"), difference, ("reading", "text"), *both]
 
 
 def _both(comparison: Comparison, name: str, index: Any = ()) -> list[str]:
@@ -188,7 +185,7 @@ def _trimap(comparison: Comparison) -> list[str]:
         rows.append(
             [
                 cell(str(band), float(band)),
-                _difference(*numbers, largest),
+                *_difference(*numbers, largest, comparison.names),
                 *(cell(percent(value), value) for value in both),
             ]
         )
@@ -199,7 +196,7 @@ def _trimap(comparison: Comparison) -> list[str]:
             " They are near boundaries of objects where labels are void along them, as in PASCAL"
             " VOC.</p>",
             chart,
-            table([("width", "number"), *_columns(comparison)], rows),
+            table(_headings(("width", "number"), comparison), rows, label="Near void"),
         )
     ]
 

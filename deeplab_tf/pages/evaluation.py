@@ -155,7 +155,7 @@ def _trimap(result: EvalResult) -> list[str]:
             " are near boundaries of objects where labels are void along them, as in PASCAL VOC."
             "</p>",
             chart,
-            table([*headings, ("pixels", "number")], rows),
+            table([*headings, ("pixels", "number")], rows, label="Near void"),
         )
     ]
 

@@ -147,7 +147,7 @@ def table(
     headings: Sequence[tuple[str, Column]],
     rows: Iterable[Sequence[str]],
     *,
-    label: str = "Table",
+    label: str,
     sortable: bool = False,
 ) -> str:
     """A table, which scrolls in its own box if it is wider than the page or has many rows.

@@ -40,7 +40,8 @@ def test_rows_have_both_scores_the_difference_and_what_it_says(scored, compared,
         found = comparison.trimap_differences[width]["mean_iou"]
         signed = [percent(x, signed=True) for x in (found.value, found.low, found.high)]
         assert row[1] == f"{signed[0]} {signed[1]} to {signed[2]}" and found.value > 0
-        assert row[2:] == [
+        assert row[2].endswith("is better")
+        assert row[3:] == [
             percent(result.trimap_scores[width]["mean_iou"]) for result in comparison.results
         ]
 
