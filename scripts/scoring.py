@@ -139,10 +139,10 @@ def record(scored: Scored, models: Sequence[Mapping[str, str]]) -> dict[str, str
     for i, model in enumerate(models, start=1):
         number = f" {i}" if len(models) > 1 else ""
         rows |= {f"{key}{number}": value for key, value in model.items()}
-    result = scored.result
+    result, number = scored.result, scored.result.num_examples
     return rows | {
-        "dataset": f"{result.spec.name}, split {result.options.split},"
-        f" {result.num_examples:,} images",
+        "dataset": f"{result.spec.name}, split {result.options.split}, {number:,}"
+        f" image{'' if number == 1 else 's'}",
         "versions": f"deeplab_tf {deeplab_tf.__version__}, TensorFlow {tf.__version__}, Keras"
         f" {keras.__version__}, NumPy {np.__version__}, Python {platform.python_version()}",
         "devices": ", ".join(device.name for device in tf.config.list_logical_devices()),
