@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -20,7 +21,8 @@ LOCK = "lock"
 # Kind of a prediction -> how the name of its file ends.
 ENDINGS = {"overlay": "_overlay.png", "index": ".png", "probabilities": "_probabilities.npz"}
 VIDEO_ENDINGS = {"overlay": "_overlay.mp4"}
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # in a folder
+# In a folder.
+_EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif")
 _VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
@@ -38,12 +40,15 @@ def read_photo(path: str) -> np.ndarray:
     Raises:
       ValueError: it is not a picture, or is damaged; the message names the file.
     """
+    check_link(path)
     try:
         with open_picture(path) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
         if picture.mode.startswith(("I", "F")):
-            picture = Image.fromarray(_from_16_bits(np.asarray(picture)))
+            # Pillow gives 16 bits of PGM, and older versions those of PNG, in the mode of 32.
+            has_16_bits = picture.mode.startswith("I;16") or opened.format in ("PNG", "PPM")
+            picture = Image.fromarray(_to_8_bits(np.asarray(picture), has_16_bits=has_16_bits))
         if picture.mode == "P":
             picture = picture.convert("RGBA")  # directly to RGB, Pillow warns of transparency
         return np.array(picture.convert("RGB"))
@@ -66,10 +71,45 @@ def printable(path: str) -> str:
     return path if path.isprintable() else ascii(path)
 
 
-def _from_16_bits(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-        raise ValueError("gray values must be 0..65535; they are not. Save it with 8 or 16 bits.")
-    return np.rint(values / 257).astype(np.uint8)  # 65535 / 257 = 255
+def check_link(path: str) -> None:
+    """Checks that a path is not a link to nothing.
+
+    Raises:
+      ValueError: it is.
+    """
+    if os.path.islink(path) and not os.path.lexists(target := os.path.realpath(path)):
+        raise ValueError(
+            f"cannot read {printable(path)}: it is a link to {printable(target)}, which is not"
+            " there"
+        )
+
+
+def _to_8_bits(values: np.ndarray, *, has_16_bits: bool) -> np.ndarray:
+    if values.dtype.kind == "f":
+        raise ValueError(
+            "gray values must be integers; they are floats. Save it with 8 or 16 bits."
+        )
+    if has_16_bits:
+        return np.rint(values / 257).astype(np.uint8)  # 65535 / 257 = 255
+    # The file does not say which value is white.
+    if values.min() < 0 or values.max() > 255:
+        raise ValueError(
+            f"gray values of 32 bits must be 0..255; got {values.min()}..{values.max()}. Save it"
+            " with 8 or 16 bits."
+        )
+    return values.astype(np.uint8)
+
+
+class Found(NamedTuple):
+    """What items name; see `search`.
+
+    Attributes:
+      names: path -> name.
+      left_out: paths of files in folders that do not have the name of a photo.
+    """
+
+    names: dict[str, str]
+    left_out: list[str]
 
 
 def find_photos(items: Sequence[str]) -> list[str]:
@@ -78,49 +118,73 @@ def find_photos(items: Sequence[str]) -> list[str]:
 
 
 def named_photos(items: Sequence[str]) -> dict[str, str]:
+    """The files that the items name, each once, with a name for each; see `search`."""
+    return search(items).names
+
+
+def search(items: Sequence[str]) -> Found:
     """The files that the items name, each once, with a name for each.
 
     Args:
       items: files, folders, patterns such as photos/*.jpg, or several of these with commas. "**" in
         a pattern stands for folders at any depth; it does not follow links, and leaves out folders
-        that hold predictions.
+        that hold predictions. A folder, and a pattern that ends in "**", stand for the photos.
 
     Returns:
-      Path -> name: the file's own, of a pattern with "**" together with the folders below the place
-      of "**".
+      The name of a file is its own, of a pattern with "**" together with the folders below the
+      place of "**". Left out are no hidden files, and none that predictions have.
 
     Raises:
       FileNotFoundError: an item names no file.
     """
     names: dict[str, str] = {}
+    seen: set[str] = set()  # a file may be named in two ways
+    left_out: list[str] = []
     for item in items:
         whole = _found(item)  # a comma may also be part of a name
-        for part in [item] if whole else item.split(","):
-            found = whole or _found(part)
-            if not found:
+        for part in [item] if whole.names else item.split(","):
+            found = whole if whole.names else _found(part)
+            if not found.names:
                 raise FileNotFoundError(
                     f"no images at {part!r}; it must be a file, a folder with"
                     f" {', '.join(_EXTENSIONS)} in it, or a pattern such as 'photos/*.jpg'."
                 )
-            for path, name in found.items():
-                names.setdefault(path, name)
-    return names
+            left_out += found.left_out
+            for path, name in found.names.items():
+                if os.path.abspath(path) not in seen:
+                    seen.add(os.path.abspath(path))
+                    names[path] = name
+    others = {os.path.abspath(path): path for path in left_out}
+    return Found(names, [path for place, path in others.items() if place not in seen])
 
 
-def _found(item: str) -> dict[str, str]:
-    """Path -> name, in their order."""
+def _found(item: str) -> Found:
+    """What one item names, in the order of the paths."""
     if os.path.isdir(item):
-        found = {os.path.join(item, name): name for name in os.listdir(item) if _is_photo(name)}
+        found = {os.path.join(item, name): name for name in os.listdir(item)}
     elif os.path.exists(item):
-        return {item: os.path.basename(item)}
+        return Found({item: os.path.basename(item)}, [])
     else:
         found = dict(_matching(item))
-    return {path: found[path] for path in sorted(found) if not os.path.isdir(path)}
+    names = {path: found[path] for path in sorted(found) if not os.path.isdir(path)}
+    if not os.path.isdir(item) and os.path.basename(item.rstrip(os.sep)) != "**":
+        return Found(names, [])
+    photos = {path: name for path, name in names.items() if _is_photo(os.path.basename(path))}
+    return Found(photos, [path for path in names if path not in photos and _is_missed(path)])
 
 
 def _is_photo(name: str) -> bool:
     # A Mac leaves hidden files with the endings of pictures, such as ._photo.jpg.
     return name.lower().endswith(_EXTENSIONS) and not name.startswith(".")
+
+
+def _is_missed(path: str) -> bool:
+    """Whether a user may miss a file that is left out."""
+    name = os.path.basename(path)
+    own = name in (PAGE, RECORD, LOCK) or name.endswith(
+        (*ENDINGS.values(), *VIDEO_ENDINGS.values())
+    )
+    return not own and not name.startswith(".")
 
 
 def _matching(pattern: str) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ from deeplab_tf.data.photos import (
     output_stems,
     printable,
     read_photo,
+    search,
 )
 from deeplab_tf.data.picture_files import check_file, read_file
 
@@ -66,8 +67,25 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
 
 def test_float_pictures_are_refused(tmp_path):
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match="gray values must be 0..65535"):
+    with pytest.raises(ValueError, match="gray values must be integers; they are floats"):
         read_photo(str(tmp_path / "a.tif"))
+
+
+def test_32_bits_are_taken_as_they_are_or_refused(tmp_path):
+    path = str(tmp_path / "a.tif")
+    Image.fromarray(np.array([[0, 7, 255]], np.int32)).save(path)
+    assert read_photo(path)[0, :, 0].tolist() == [0, 7, 255]
+    for values, got in (([0, 256], r"0\.\.256"), ([-1, 65535], r"-1\.\.65535")):
+        Image.fromarray(np.array([values], np.int32)).save(path)
+        with pytest.raises(ValueError, match=rf"32 bits must be 0\.\.255; got {got}\. Save it"):
+            read_photo(path)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.pgm"])
+def test_16_bits_of_other_formats_are_scaled(tmp_path, name):
+    values = np.array([[0, 257 * 100, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / name)
+    assert read_photo(str(tmp_path / name))[0, :, 0].tolist() == [0, 100, 255]
 
 
 def _pipe(path):
@@ -96,7 +114,6 @@ def _sparse(path):
         (lambda path: open(path, "w").close(), "it is empty"),
         (_sparse, "it has 1099511627776 bytes; no picture needs more than"),
         (lambda path: os.symlink(path, path), "Too many levels of symbolic links"),
-        (lambda path: os.symlink("nowhere", path), "No such file"),
     ],
 )
 def test_what_is_no_file_of_a_picture_is_refused_before_it_is_opened(tmp_path, make, message):
@@ -111,6 +128,14 @@ def test_what_is_no_file_of_a_picture_is_refused_before_it_is_opened(tmp_path, m
     for read in (check_file, read_file):
         with pytest.raises((ValueError, OSError), match=message):
             read(path)
+
+
+def test_a_link_to_nothing_is_called_that(tmp_path):
+    (tmp_path / "a.jpg").symlink_to("nowhere")
+    path = str(tmp_path / "a.jpg")
+    assert find_photos([path]) == [path]
+    with pytest.raises(ValueError, match=f"cannot read {path}: it is a link to .*/nowhere, which"):
+        read_photo(path)
 
 
 def test_a_program_in_postscript_is_not_run(tmp_path):
@@ -166,6 +191,35 @@ def test_two_stars_are_folders_at_any_depth_and_follow_no_links(tmp_path, monkey
     assert found(f"{tmp_path}/a/**/z/*.png") == ["a/x/[y]/z/3.png"]
     monkeypatch.chdir(tmp_path)
     assert find_photos(["**/*.png"]) == everything
+
+
+def test_a_folder_that_is_named_in_two_ways_is_one(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    name = folder.name
+    found = find_photos([f"{name},./{name}", str(folder), f"{name}/../{name}/*.png"])
+    assert found == [f"{name}/{photo}" for photo in ("a.png", "b.JPG", "c,d.jpg")]
+
+
+def test_files_of_other_kinds_in_folders_are_counted(folder):
+    (folder / "x").mkdir()
+    kept = ("a.jfif", "b.avif", "x/c.png")
+    others = ("d.heic", "e.mp4", "x/f.HEIC")
+    ours = ("index.html", "lock", "a_probabilities.npz", "a_overlay.mp4")
+    for name in (*kept, *others, *ours, ".hidden", "._a.jpg", "x/.DS_Store"):
+        (folder / name).write_text("")
+
+    def left_out(*items):
+        return [os.path.relpath(path, folder) for path in search(items).left_out]
+
+    in_folder = ["d.heic", "e.mp4", "notes.txt"]
+    assert left_out(str(folder)) == left_out(f"{folder}/../{folder.name}", str(folder)) == in_folder
+    everything = [*in_folder, "x/f.HEIC"]
+    assert left_out(f"{folder}/**") == left_out(f"{folder}/**/") == everything
+    photos = ["a.jfif", "a.png", "b.JPG", "b.avif", "c,d.jpg", "x/c.png"]
+    assert list(named_photos([f"{folder}/**"]).values()) == photos
+    assert left_out(f"{folder},{folder}/e.mp4") == ["d.heic", "notes.txt"]
+    assert not left_out(f"{folder}/*.*", f"{folder}/**/*.HEIC")
+    assert len(find_photos([f"{folder}/**/*.*"])) == 13
 
 
 @pytest.mark.slow  # makes 100,000 files
