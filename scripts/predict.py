@@ -88,11 +88,12 @@ def main(argv: list[str]) -> None:
     if any(map(photos.is_video, names)):
         _check_video(kinds)
     check_writable(os.path.join(_OUTPUT.value, photos.RECORD))
-    check_output(stems, _OUTPUT.value, overwrite=_OVERWRITE.value)
+    overwrite = _OVERWRITE.value
+    check_output(stems, _OUTPUT.value, overwrite=overwrite)
     cli.import_tensorflow()
     model = _opened_model(path, kinds, is_workdir=is_workdir)
-    with opened(_OUTPUT.value, model.made_by, overwrite=_OVERWRITE.value) as record:
-        record.check_names(names.values())
+    with opened(_OUTPUT.value, model.made_by, names.values(), overwrite=overwrite) as record:
+        record.check_names(names)
         found = [
             Photo(image, name, stems[image], record.complete(name, image, _files(image, kinds)))
             for image, name in names.items()

@@ -50,6 +50,7 @@ def write_prediction(
     height, width = label_map.shape
     return Predicted(
         name=photo.name,
+        source=os.path.abspath(photo.path),
         state=photo.state,
         height=height,
         width=width,

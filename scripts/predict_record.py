@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import sys
@@ -51,6 +52,7 @@ class Predicted:
 
     Attributes:
       name: of `photos.named_photos`.
+      source: absolute path of the image file; empty in records of earlier versions.
       state: of the image file.
       height: of the image, pixels.
       width: the same.
@@ -59,6 +61,7 @@ class Predicted:
     """
 
     name: str
+    source: str
     state: FileState
     height: int
     width: int
@@ -70,9 +73,11 @@ class Predicted:
         return {kind: file for kind, file in _files(self.name).items() if kind in self.written}
 
     def line(self) -> str:
-        """Its line; a name of any bytes is quoted as in an address."""
-        name = urllib.parse.quote(self.name, errors="surrogateescape")
-        return json.dumps({**vars(self), "name": name}) + "\n"
+        """Its line; paths of any bytes are quoted as in an address."""
+        name, source = (
+            urllib.parse.quote(path, errors="surrogateescape") for path in (self.name, self.source)
+        )
+        return json.dumps({**vars(self), "name": name, "source": source}) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> Predicted:
@@ -81,8 +86,11 @@ class Predicted:
         Raises:
           ValueError: it did not write this.
         """
-        fields = checked(parse(line), _TYPES)
-        name = urllib.parse.unquote(fields["name"], errors="surrogateescape")
+        fields = checked({"source": "", **parse(line)}, _TYPES)
+        name, source = (
+            urllib.parse.unquote(fields[key], errors="surrogateescape")
+            for key in ("name", "source")
+        )
         # A path that leads out of the directory would have --overwrite remove files elsewhere.
         inside = bool(name) and not {"", ".", ".."} & {*name.split(os.sep)} and "\0" not in name
         require(inside, "name", "a path inside a folder", name)
@@ -95,7 +103,8 @@ class Predicted:
             f"some of {', '.join(kinds)}",
             fields["written"],
         )
-        return cls(**{**fields, "name": name, "state": FileState(*fields["state"])})
+        state = FileState(*fields["state"])
+        return cls(**{**fields, "name": name, "source": source, "state": state})
 
 
 def _files(name: str) -> dict[str, str]:
@@ -146,7 +155,7 @@ class Record:
         self.made_by, self._directory = made_by, directory
         self._path = os.path.join(directory, photos.RECORD)
 
-    def check_names(self, names: Collection[str]) -> None:
+    def check_names(self, names: Mapping[str, str]) -> None:
         """Checks that predictions of these images take the place of those of no others.
 
         Args:
@@ -155,19 +164,21 @@ class Record:
         Raises:
           ValueError: another image's predictions have a name that one of them needs.
         """
-        owners = {file: name for name in self.done for file in _files(name).values()}
-        for name in names:
+        owners = {file: each for each in self.done.values() for file in _files(each.name).values()}
+        for path, name in names.items():
             for file in _files(name).values():
-                if owners.get(file, name) != name:
+                owner = owners.get(file)
+                if owner and (owner.name != name or _is_another(owner.source, path)):
                     raise ValueError(
-                        f"{os.path.join(self._directory, file)} is for {owners[file]}, and would be"
-                        f" overwritten by that of {name}. Choose another --output."
+                        f"{photos.printable(os.path.join(self._directory, file))} is for"
+                        f" {photos.printable(owner.source or owner.name)}, and would be overwritten"
+                        f" by that of {photos.printable(path)}. Choose another --output."
                     )
 
     def complete(self, name: str, path: str, kinds: Collection[str]) -> Predicted | None:
         """The entry of an image that needs not be predicted again.
 
-        Predictions of an image file that has changed since are removed.
+        Predictions of an image file that has changed since, or was elsewhere, are removed.
 
         Args:
           name: of the image.
@@ -177,7 +188,7 @@ class Record:
         entry = self.done.get(name)
         if entry is None or not os.path.exists(path):
             return None
-        if state_of(path) != entry.state:
+        if state_of(path) != entry.state or not os.path.exists(entry.source):
             self._remove(entry)
             return None
         return entry if set(kinds) <= set(entry.written) else None
@@ -209,13 +220,28 @@ class Record:
         del self.done[entry.name]
 
 
+def _is_another(source: str, path: str) -> bool:
+    """Whether the image of an entry is there, and is not that of the path."""
+    return (
+        source != os.path.abspath(path)
+        and os.path.exists(source)
+        and os.path.exists(path)
+        and not os.path.samefile(source, path)
+    )
+
+
 @contextlib.contextmanager
-def opened(directory: str, made_by: Mapping[str, Any], *, overwrite: bool) -> Iterator[Record]:
+def opened(
+    directory: str, made_by: Mapping[str, Any], names: Collection[str] = (), *, overwrite: bool
+) -> Iterator[Record]:
     """The record of a directory, which no other process may use meanwhile.
+
+    What a run that was killed left of these images, or of those of the record, is removed.
 
     Args:
       directory: of the predictions; made if it is not there.
       made_by: what makes the predictions, a JSON object.
+      names: of the images to predict.
       overwrite: remove predictions that something else made.
 
     Raises:
@@ -224,18 +250,29 @@ def opened(directory: str, made_by: Mapping[str, Any], *, overwrite: bool) -> It
       OSError: it cannot be written.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_resumable())
         try:
             lock = locked(os.path.join(directory, photos.LOCK), f"the directory {directory}")
             stack.enter_context(lock)
         except NoLocksError as error:
             print(f"warning: {error} Until then, do not start a second run in it.", file=sys.stderr)
-        record = _read(directory, made_by, overwrite=overwrite)
-        for folder, _, _ in os.walk(directory):
-            remove_leftovers(folder)
-        yield record
+        yield _read(directory, made_by, names, overwrite=overwrite)
 
 
-def _read(directory: str, made_by: Mapping[str, Any], *, overwrite: bool) -> Record:
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """Says what to do when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(f"{error}. The same command resumes when there is room.") from error
+
+
+def _read(
+    directory: str, made_by: Mapping[str, Any], names: Collection[str], *, overwrite: bool
+) -> Record:
     """What is in the directory, with a file to which lines can be added."""
     path = os.path.join(directory, photos.RECORD)
     try:
@@ -255,6 +292,7 @@ def _read(directory: str, made_by: Mapping[str, Any], *, overwrite: bool) -> Rec
             f"the predictions in {directory} were made in another way: {'; '.join(changes)}. Choose"
             " another --output, or give --overwrite to remove them and predict all again."
         )
+    _remove_leftovers(directory, {*names, *done})
     # What a user has deleted is predicted again.
     there = {
         name: entry
@@ -265,6 +303,17 @@ def _read(directory: str, made_by: Mapping[str, Any], *, overwrite: bool) -> Rec
     if not whole or before != made_by or len(record.done) < len(done):
         record.finish()
     return record
+
+
+def _remove_leftovers(directory: str, names: Collection[str]) -> None:
+    """Removes temporary files of these images and of the record; others may be a user's."""
+    files = {"": {photos.LEGEND, photos.PAGE, photos.RECORD}}
+    for name in names:
+        for file in _files(name).values():
+            folder, base = os.path.split(file)
+            files.setdefault(folder, set()).add(base)
+    for folder, bases in files.items():
+        remove_leftovers(os.path.join(directory, folder), bases)
 
 
 def _parsed(path: str) -> tuple[dict[str, Any], dict[str, Predicted], bool]:

@@ -69,6 +69,7 @@ def write_overlays(video: Photo, model: Model, batch_size: int) -> Predicted:
             os.remove(temporary)
     return Predicted(
         name=video.name,
+        source=os.path.abspath(video.path),
         state=state,
         height=height,
         width=width,

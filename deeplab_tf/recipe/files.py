@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import tempfile
+from collections.abc import Container
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -93,8 +94,12 @@ def sync(path: str) -> None:
         os.close(descriptor)
 
 
-def remove_leftovers(directory: str) -> None:
+def remove_leftovers(directory: str, names: Container[str] | None = None) -> None:
     """Removes what `write_bytes` left in a directory when its process was killed.
+
+    Args:
+      directory: it may not be there.
+      names: of the files that `write_bytes` was to write; None: any, for directories of our own.
 
     Raises:
       OSError: it cannot be removed.
@@ -102,8 +107,12 @@ def remove_leftovers(directory: str) -> None:
     if not os.path.isdir(directory):
         return
     for name in os.listdir(directory):
-        temporary = re.search(r"\.(\d+)\.tmp$", name)
-        if temporary and not _is_running(int(temporary[1])):
+        temporary = re.fullmatch(r"(.*)\.(\d+)\.tmp", name, re.DOTALL)
+        if (
+            temporary
+            and (names is None or temporary[1] in names)
+            and not _is_running(int(temporary[2]))
+        ):
             os.remove(os.path.join(directory, name))
 
 

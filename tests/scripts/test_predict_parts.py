@@ -1,6 +1,7 @@
 """Batches and record of predict.py, without a process."""
 
 import dataclasses
+import errno
 import os
 import pathlib
 import time
@@ -41,6 +42,7 @@ def drawn(folder: pathlib.Path, sizes: dict[str, tuple[int, int]]) -> list[Photo
 
 def entry(name: str, **values) -> Predicted:
     fields = {
+        "source": f"/photos/{name}",
         "state": FileState(10, 20),
         "height": 4,
         "width": 6,
@@ -227,7 +229,8 @@ def test_the_page_shows_every_overlay_of_the_directory(tmp_path):
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_names_of_any_bytes_are_read_back(tmp_path, name):
-    each = entry(os.fsdecode(name), state=FileState(2**40, 1_795_342_539_374_670))
+    name = os.fsdecode(name)
+    each = entry(name, source=f"/x/{name}", state=FileState(2**40, 1_795_342_539_374_670))
     assert "\n" not in each.line()[:-1]
     assert each.line().isascii()
     assert Predicted.from_line(each.line()) == each
@@ -237,7 +240,7 @@ def test_an_image_is_complete_only_if_its_file_and_all_that_is_wanted_are_as_the
     out = tmp_path / "out"
     image = tmp_path / "a.png"
     image.write_bytes(b"pixels")
-    made = entry("a.png", state=state_of(str(image)))
+    made = entry("a.png", source=str(image), state=state_of(str(image)))
     with opened(str(out), MADE_BY, overwrite=False) as record:
         assert record.complete("a.png", str(image), {"index"}) is None
         write_files(out, made)
@@ -291,6 +294,25 @@ def test_a_line_that_a_kill_cut_off_is_forgotten_and_what_it_left_is_removed(tmp
     with opened(str(tmp_path), MADE_BY, overwrite=False):
         pass
     assert sorted(os.listdir(tmp_path / "x")) == ["b.png", "b_overlay.png"]
+
+
+def test_only_what_a_prediction_can_leave_is_removed(tmp_path):
+    with opened(str(tmp_path), MADE_BY, overwrite=False) as record:
+        write_files(tmp_path, entry("x/a.png"))
+        record.add(entry("x/a.png"))
+    ours = [
+        *("index.html", "legend.png", "predictions.jsonl", "x/a.png", "x/a_probabilities.npz"),
+        *("y/b.png", "y/c_overlay.mp4"),
+    ]
+    theirs = ["table", "x/notes", "x/a.txt", "mine/a.png", "y/b_overlay.mp4"]
+    (tmp_path / "y").mkdir()
+    (tmp_path / "mine").mkdir()
+    for name in ours + theirs:
+        (tmp_path / f"{name}.999999999.tmp").write_text("half")
+    with opened(str(tmp_path), MADE_BY, ["y/b.png", "y/c.mp4", "z/d.png"], overwrite=False):
+        pass
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.tmp")}
+    assert left == {f"{name}.999999999.tmp" for name in theirs}
 
 
 def test_the_order_of_the_lines_does_not_depend_on_when_a_run_was_stopped(tmp_path):
@@ -393,10 +415,63 @@ def test_predictions_of_an_image_do_not_replace_those_of_another_one(tmp_path):
     write_files(tmp_path, entry("x/a.png"))
     with opened(str(tmp_path), MADE_BY, overwrite=False) as record:
         record.add(entry("x/a.png"))
-        record.check_names(["x/a.png", "a.png", "x/b.jpg", "x/a.mp4"])
+        names = ["x/a.png", "a.png", "x/b.jpg", "x/a.mp4"]
+        record.check_names({f"/photos/{name}": name for name in names})
         for name in ("x/a.jpg", "x/a_overlay.jpg"):
-            with pytest.raises(ValueError, match=rf"is for x/a.png, .* by that of {name}"):
-                record.check_names(["b.png", name])
+            with pytest.raises(ValueError, match=rf"is for /photos/x/a.png, .* by that of {name}"):
+                record.check_names({"b.png": "b.png", name: name})
+
+
+def test_an_image_of_another_folder_is_refused_and_of_one_that_was_moved_is_predicted(tmp_path):
+    for folder in ("day1", "day2"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_text("1")
+        os.utime(tmp_path / folder / "a.png", ns=(0, 10**18))
+    (tmp_path / "link").symlink_to("day1")
+    old, new, link = (str(tmp_path / folder / "a.png") for folder in ("day1", "day2", "link"))
+    out = tmp_path / "out"
+    with opened(str(out), MADE_BY, overwrite=False) as record:
+        made = entry("a.png", source=old, state=state_of(old))
+        write_files(out, made)
+        record.add(made)
+    with opened(str(out), MADE_BY, overwrite=False) as record:
+        for same in (old, os.path.relpath(old), link):
+            record.check_names({same: "a.png"})
+            assert record.complete("a.png", same, {"index"}) == made
+        with pytest.raises(ValueError, match=f"is for {old}, .* by that of {new}. Choose another"):
+            record.check_names({new: "a.png"})
+        os.remove(old)
+        record.check_names({new: "a.png"})
+        assert record.complete("a.png", new, {"index"}) is None
+        assert not (out / "a.png").exists()
+
+
+def test_an_image_in_a_record_without_paths_is_predicted_again(tmp_path):
+    image = tmp_path / "a.png"
+    image.write_text("1")
+    made = entry("a.png", source="", state=state_of(str(image)))
+    write_files(tmp_path / "out", made)
+    line = made.line().replace('"source": "", ', "")
+    assert "source" not in line
+    (tmp_path / "out/predictions.jsonl").write_text('{"sha256": "1f", "options": {}}\n' + line)
+    made_by = {"model": "m", "sha256": "1f", "options": {}}
+    with opened(str(tmp_path / "out"), made_by, overwrite=False) as record:
+        assert record.done == {"a.png": made}
+        record.check_names({str(image): "a.png"})
+        assert record.complete("a.png", str(image), {"index"}) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "resumes"),
+    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, False)],
+)
+def test_a_full_disk_says_how_to_go_on(tmp_path, number, resumes):
+    with (
+        pytest.raises(OSError, match="a.png") as caught,
+        opened(str(tmp_path), MADE_BY, overwrite=False),
+    ):
+        raise OSError(number, os.strerror(number), "a.png")
+    assert ("The same command resumes when there is room." in str(caught.value)) == resumes
 
 
 def test_files_of_an_image_that_has_changed_since_do_not_count_as_written(tmp_path):
