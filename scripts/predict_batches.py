@@ -17,6 +17,7 @@ from deeplab_tf.data.photos import read_photo
 T = TypeVar("T")
 
 _MOST_PIXELS = 2**22  # ours: of a batch, 15 images of 513x513; larger images fill a GPU alone
+_UNREADABLE = (ValueError, OSError, MemoryError)  # what `Photo.read` raises
 _WAITING = 4  # ours: batches' worth of images that wait for others of their size
 
 
@@ -73,7 +74,7 @@ def batches(photos: Iterable[Photo], batch_size: int) -> Iterator[list[Photo] | 
         if photo.done is None:
             try:
                 photo = photo.read()
-            except (ValueError, OSError, MemoryError) as error:
+            except _UNREADABLE as error:
                 yield photo, error
                 continue
             size = photo.image.shape[:2]
@@ -94,9 +95,18 @@ def limited(batch_size: int, height: int, width: int) -> int:
 
 
 def _complete(batch: list[Photo]) -> Iterator[list[Photo]]:
-    """The batch with all images read; nothing if all are done."""
-    if not all(photo.done for photo in batch):
-        yield [photo if photo.image is not None else photo.read() for photo in batch]
+    """The batch with its images read; nothing if all are done."""
+    if all(photo.done for photo in batch):
+        return
+    images = []
+    for photo in batch:
+        if photo.image is None:
+            try:
+                photo = photo.read()
+            except _UNREADABLE:
+                continue  # it is done, and only fills a place
+        images.append(photo)
+    yield images
 
 
 def ahead(items: Iterator[T], executor: Executor) -> Iterator[T]:

@@ -129,6 +129,13 @@ def test_an_image_that_cannot_be_read_is_given_with_its_error(tmp_path):
     assert names_of([batch]) == [["0.png", "2.png", "3.png"]]
 
 
+def test_an_image_that_is_done_and_can_no_longer_be_read_fills_no_place_in_a_batch(tmp_path):
+    photos = drawn(tmp_path / "in", {f"{i}.png": (4, 6) for i in range(3)})
+    photos[1] = dataclasses.replace(photos[1], done=entry("1.png"))
+    (tmp_path / "in/1.png").write_text("no picture")
+    assert names_of(batches(photos, 3)) == [["0.png", "2.png"]]
+
+
 def test_a_batch_that_fails_is_predicted_one_by_one(tmp_path):
     photos = drawn(tmp_path / "in", {f"{i}.png": (4, 6) for i in range(4)})
     sizes = []
