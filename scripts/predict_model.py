@@ -35,15 +35,36 @@ class Model:
       spec: of the dataset whose classes it predicts.
       made_by: what decides its predictions, a JSON object: the path for readers, a checksum, and
         the options.
-      predict: (uint8 [N, H, W, 3], whether to give probabilities) -> "label_map", int [N, H, W],
-        and "probabilities", float32 [N, H, W, K].
+      run: what `predict` does, without its check.
       notice: what users must know of it; empty: nothing.
     """
 
     spec: DatasetSpec
     made_by: dict[str, Any]
-    predict: Callable[[np.ndarray, bool], dict[str, np.ndarray]]
+    run: Callable[[np.ndarray, bool], dict[str, np.ndarray]]
     notice: str = ""
+
+    def predict(self, images: np.ndarray, probabilities: bool) -> dict[str, np.ndarray]:
+        """The predictions of a batch.
+
+        Args:
+          images: uint8 [N, H, W, 3].
+          probabilities: whether they are wanted; exports may give them anyway.
+
+        Returns:
+          "label_map", int [N, H, W], and "probabilities", float32 [N, H, W, K].
+
+        Raises:
+          ValueError: the probabilities are not finite.
+        """
+        outputs = self.run(images, probabilities)
+        # The label map does not show it: the argmax of NaN is a class.
+        if not np.isfinite(outputs.get("probabilities", 0)).all():
+            raise ValueError(
+                "probabilities must be finite; the model gives NaN or infinity. Train or export it"
+                " again."
+            )
+        return outputs
 
 
 def is_workdir(path: str) -> bool:

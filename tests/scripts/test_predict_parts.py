@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import predict_model
 import predict_record
 import pytest
 from PIL import Image
@@ -134,6 +135,17 @@ def test_an_image_that_is_done_and_can_no_longer_be_read_fills_no_place_in_a_bat
     photos[1] = dataclasses.replace(photos[1], done=entry("1.png"))
     (tmp_path / "in/1.png").write_text("no picture")
     assert names_of(batches(photos, 3)) == [["0.png", "2.png"]]
+
+
+def test_probabilities_that_are_not_finite_are_refused():
+    outputs = {"label_map": np.zeros((1, 2, 2), np.int32)}
+    model = predict_model.Model(SPEC, MADE_BY, lambda images, probabilities: outputs)
+    images = np.zeros((1, 2, 2, 3), np.uint8)
+    assert model.predict(images, False) is outputs
+    for value in (np.nan, np.inf):
+        outputs["probabilities"] = np.array([[[[0.5, value]]]])
+        with pytest.raises(ValueError, match="probabilities must be finite; the model gives NaN"):
+            model.predict(images, False)
 
 
 def test_a_batch_that_fails_is_predicted_one_by_one(tmp_path):
