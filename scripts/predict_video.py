@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import re
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -16,13 +18,18 @@ from predict_files import shares
 from predict_model import Model
 from predict_record import Predicted, state_of
 
-from deeplab_tf.data.photos import VIDEO_ENDINGS, printable
+from deeplab_tf.data.photos import VIDEO_ENDINGS, check_link, printable
 from deeplab_tf.pictures import visualization
 from deeplab_tf.recipe.files import sync
 
 # FFmpeg's names of what the extensions of `is_video` stand for. Others, such as playlists, name
 # further files and addresses, which a video from elsewhere must not have FFmpeg open.
 _FORMATS = "avi,m4v,matroska,mov,mp4,mpeg,mpegts,mpegvideo,webm"
+
+_LEAST_LENGTH = 0.95  # ours: of the stated length; headers round, and last frames may lack
+_FEW_FRAMES = 3  # ours: frames that may lack in a video of any length
+# cited: ITU-T H.273 (Tab. 2 to 4: 1 is BT.709), AVColorRange of FFmpeg (1 is 16..235).
+_COLORS = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}
 
 
 def check_package() -> Any:
@@ -55,6 +62,7 @@ def write_overlays(video: Photo, model: Model, batch_size: int) -> Predicted:
       OSError: the overlays cannot be written.
     """
     av = check_package()
+    check_link(video.path)
     state, target = state_of(video.path), f"{video.stem}{VIDEO_ENDINGS['overlay']}"
     temporary = f"{target}.{os.getpid()}.tmp"
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
@@ -87,7 +95,7 @@ def _write(
     shown = source.streams.video[0]
     frames = _frames(av, path, source)
     first = next(frames)  # before anything is written
-    height, width = first[1].shape[:2]
+    height, width = first[-1].shape[:2]
     pixels, done = np.zeros(model.spec.num_classes, np.int64), 0
     total = _length(shown)
     progress = Progress(f"frames of {printable(os.path.basename(path))}", max(total, 1))
@@ -95,12 +103,14 @@ def _write(
         stream = _stream(output, shown, height, width)
         groups = _groups(itertools.chain([first], frames), limited(batch_size, height, width))
         for group in ahead(groups, reader):
-            images = np.stack([image for _, image in group])
+            images = np.stack([image for *_, image in group])
             label_maps = model.predict(images, False)["label_map"]
             pixels += np.bincount(label_maps.ravel(), minlength=len(pixels))
-            for (time, image), label_map in zip(group, label_maps, strict=True):
+            for (time, _, image), label_map in zip(group, label_maps, strict=True):
                 painted = visualization.overlay(image, label_map, model.spec.palette)
-                frame = av.VideoFrame.from_ndarray(painted, format="rgb24")
+                frame = av.VideoFrame.from_ndarray(painted, format="rgb24").reformat(
+                    format=stream.pix_fmt, dst_colorspace="ITU709", dst_color_range="MPEG"
+                )
                 frame.pts, frame.time_base = time, shown.time_base
                 output.mux(stream.encode(frame))
             done += len(group)
@@ -108,6 +118,7 @@ def _write(
                 progress.update(done)
         output.mux(stream.encode(None))  # what the encoder has kept
     progress.close()
+    _check_length(path, source, done, end=group[-1][1])
     return height, width, pixels
 
 
@@ -125,8 +136,53 @@ def _reading(av: Any, path: str) -> Any:
     return source
 
 
-def _frames(av: Any, path: str, source: Any) -> Iterator[tuple[int, np.ndarray]]:
-    """Time, in the stream's units, and pixels uint8 [H, W, 3] of each frame, as it is shown."""
+def _check_length(path: str, source: Any, count: int, end: int) -> None:
+    """Checks that the frames reach the end that the header states.
+
+    Args:
+      path: of the video.
+      source: the open video.
+      count: of the frames.
+      end: of the last one, in the stream's units.
+
+    Raises:
+      ValueError: they end before.
+    """
+    shown = source.streams.video[0]
+    stated, is_sure = _stated_seconds(source)
+    seconds, rate = float(end * shown.time_base), float(shown.average_rate or 25)
+    if seconds >= min(_LEAST_LENGTH * stated, stated - _FEW_FRAMES / rate):
+        return
+    what = f"after {count} frames: it ends at {seconds:.2f} of {stated:.2f} seconds"
+    if is_sure:
+        raise ValueError(
+            f"cannot read {printable(path)}: {what}. It may be cut off: copy it again, or repair it"
+            " with FFmpeg."
+        )
+    print(f"warning: {printable(path)}: {what}; it may be cut off.", file=sys.stderr)
+
+
+def _stated_seconds(source: Any) -> tuple[float, bool]:
+    """The length that the header states, 0 if none, and whether it is that of the pictures."""
+    shown = source.streams.video[0]
+    kinds = source.format.name.split(",")
+    if "avi" in kinds:  # whose duration FFmpeg can take from the file's size
+        return float(shown.frames / (shown.average_rate or 25)), True
+    if "mov" in kinds:
+        return float((shown.duration or 0) * shown.time_base), True
+    if "matroska" in kinds:
+        tag = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", shown.metadata.get("DURATION", ""))
+        if tag:
+            return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]), True
+        return (source.duration or 0) / 1e6, False  # microseconds; sound can be longer
+    return 0, False
+
+
+def _frames(av: Any, path: str, source: Any) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Time and end, in the stream's units, and pixels uint8 [H, W, 3] of each frame, as shown.
+
+    Times count from the first frame, ends from the start of the file.
+    """
     size, start, time, count = None, None, -1, 0
     try:
         for frame in source.decode(video=0):
@@ -137,7 +193,7 @@ def _frames(av: Any, path: str, source: Any) -> Iterator[tuple[int, np.ndarray]]
             start = frame.pts if start is None else start
             # Times must ascend. Those of H.264 in AVI are in the order of decoding.
             time = max(frame.pts - start, time + 1)
-            yield time, image
+            yield time, time + max(start, 0) + (frame.duration or 0), image
             count += 1
     except (av.FFmpegError, ValueError, TypeError) as error:
         what = " ".join(str(error)[:200].split())
@@ -159,6 +215,9 @@ def _stream(output: Any, shown: Any, height: int, width: int) -> Any:
     # yuv420p, which every player knows, has one color for 2x2 pixels.
     stream.pix_fmt = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
     stream.codec_context.time_base = shown.time_base
+    # Without them, players take the colors of small videos to be of another standard.
+    for name, value in _COLORS.items():
+        setattr(stream.codec_context, name, value)
     return stream
 
 

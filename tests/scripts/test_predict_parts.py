@@ -5,11 +5,14 @@ import errno
 import os
 import pathlib
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import numpy as np
 import predict_model
 import predict_record
+import predict_video
 import pytest
 from PIL import Image
 from predict_batches import Photo, ahead, batches, predicted, written
@@ -17,6 +20,7 @@ from predict_files import write_page, write_prediction
 from predict_record import FileState, Predicted, check_output, opened, state_of
 
 from deeplab_tf.data.photos import named_photos, output_stems
+from deeplab_tf.pictures import visualization
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
 
 SPEC = DatasetSpec(
@@ -146,6 +150,64 @@ def test_probabilities_that_are_not_finite_are_refused():
         outputs["probabilities"] = np.array([[[[0.5, value]]]])
         with pytest.raises(ValueError, match="probabilities must be finite; the model gives NaN"):
             model.predict(images, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "header", "seconds", "says"),
+    [
+        ("mov,mp4", {"duration": 1000}, 9.6, None),
+        ("mov,mp4", {"duration": 1000}, 9.4, "error"),
+        ("mov,mp4", {"duration": 50}, 0.3, None),  # two frames lack
+        ("mov,mp4", {"duration": None}, 1, None),
+        ("avi", {"frames": 100, "duration": 500}, 9.4, "error"),
+        ("avi", {"frames": 0}, 9.4, None),
+        ("matroska,webm", {"metadata": {"DURATION": "00:01:40.5"}}, 94, "error"),
+        ("matroska,webm", {"metadata": {"DURATION": "00:01:40.5"}}, 96, None),
+        ("matroska,webm", {"metadata": {"DURATION": "long"}}, 9.4, "warning"),
+        ("matroska,webm", {}, 9.4, "warning"),
+        ("matroska,webm", {}, 9.6, None),
+        ("mpeg", {"duration": 1000}, 1, None),  # FFmpeg's estimate
+    ],
+)
+def test_a_video_that_ends_before_its_header_says_is_cut_off(capsys, kind, header, seconds, says):
+    fields = {"frames": 0, "duration": None, "metadata": {}} | header
+    stream = types.SimpleNamespace(time_base=Fraction(1, 100), average_rate=Fraction(10), **fields)
+    source = types.SimpleNamespace(
+        streams=types.SimpleNamespace(video=[stream]),
+        format=types.SimpleNamespace(name=kind),
+        duration=10_000_000,
+    )
+    arguments = ("a.mp4", source, 94, round(seconds * 100))
+    if says == "error":
+        with pytest.raises(
+            ValueError, match=r"a.mp4: after 94 frames: it ends at \S+ of 10\S+ sec"
+        ):
+            predict_video._check_length(*arguments)
+    else:
+        predict_video._check_length(*arguments)
+    assert ("warning: a.mp4: after 94 frames" in capsys.readouterr().err) == (says == "warning")
+
+
+def test_the_overlays_of_a_video_have_their_colors(tmp_path):
+    av = pytest.importorskip("av", reason="av, which reads videos, is not installed")
+    red = np.full((32, 48, 3), (255, 0, 0), np.uint8)
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = red.shape[:2]
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(red, format="rgb24")))
+        container.mux(stream.encode(None))
+    trees = {"label_map": np.ones((1, 32, 48), np.int32)}
+    model = predict_model.Model(SPEC, MADE_BY, lambda images, probabilities: trees)
+    video = Photo(str(tmp_path / "a.mp4"), "a.mp4", str(tmp_path / "out/a"))
+    made = predict_video.write_overlays(video, model, 1)
+    assert made.source == video.path and made.shares == {"tree": 1.0}
+    with av.open(str(tmp_path / "out/a_overlay.mp4")) as container:
+        (frame,) = container.decode(video=0)
+    expected = visualization.overlay(red, trees["label_map"][0], SPEC.palette)
+    found = frame.to_ndarray(format="rgb24").astype(int)
+    np.testing.assert_allclose(found, expected, atol=6)  # YUV of 8 bits, compressed
+    tags = ("colorspace", "color_range", "color_primaries", "color_trc")
+    assert [getattr(frame, tag) for tag in tags] == [1, 1, 1, 1]  # BT.709, 16..235
 
 
 def test_a_batch_that_fails_is_predicted_one_by_one(tmp_path):

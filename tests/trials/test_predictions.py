@@ -202,6 +202,17 @@ def test_a_video_becomes_a_video_of_the_same_frames(scripts, trained, tmp_path):
             pixels = np.full((32, 32, 3), 20 * i, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
+    random = np.random.default_rng(0)
+    with av.open(str(tmp_path / "cut.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for _ in range(30):
+            pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    whole = (tmp_path / "cut.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "link.mp4").symlink_to("nowhere")
     (tmp_path / "damaged.mov").write_bytes(b"no video")
     (tmp_path / "playlist.mp4").write_text("ffconcat version 1.0\nfile clip.mp4\n")
     os.mkfifo(tmp_path / "pipe.mp4")
@@ -211,6 +222,8 @@ def test_a_video_becomes_a_video_of_the_same_frames(scripts, trained, tmp_path):
     assert done.code == 1 and "damaged.mov: not a readable video" in done.stderr, done.stderr
     assert "playlist.mp4: not a readable video" in done.stderr  # it would name other files
     assert "pipe.mp4: it is not a regular file" in done.stderr
+    assert f"link.mp4: it is a link to {tmp_path}/nowhere, which is not there" in done.stderr
+    assert "cut.mkv: after " in done.stderr and "It may be cut off" in done.stderr
     made = {"clip_overlay.mp4", "odd_overlay.mp4", "order_overlay.mp4"}
     assert set(os.listdir(out)) == {*made, "predictions.jsonl", "legend.png"}
     for name, size in sizes.items():
@@ -228,7 +241,7 @@ def test_a_video_becomes_a_video_of_the_same_frames(scripts, trained, tmp_path):
             assert float(rates[1]) == pytest.approx(float(rates[0]), rel=1e-2)
     with av.open(str(out / "order_overlay.mp4")) as made:
         assert len([*made.decode(video=0)]) == 10
-    assert "3 of 6 images are predicted already" in scripts.run("predict", *flags).stdout
+    assert "3 of 8 images are predicted already" in scripts.run("predict", *flags).stdout
 
 
 @pytest.mark.skipif(importlib.util.find_spec("av") is not None, reason="av is installed")
