@@ -8,12 +8,13 @@ A run that was stopped resumes: the same command predicts what is missing or has
 
 from __future__ import annotations
 
+import collections
 import errno
 import functools
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import checkpoint_flag
@@ -51,8 +52,8 @@ _IMAGES = flags.DEFINE_multi_string(
     "images",
     None,
     "files, folders or patterns, separated by commas; may be given several times; '**' in a pattern"
-    " stands for folders at any depth, which the predictions keep; videos are named or match a"
-    " pattern, in a folder alone they are left out",
+    " stands for folders at any depth, which the predictions keep; a folder, or a pattern that"
+    " ends in '**', leaves videos out",
 )
 _OUTPUT = flags.DEFINE_string("output", None, "directory for the predictions")
 _WRITE = flags.DEFINE_list(
@@ -83,13 +84,15 @@ def main(argv: list[str]) -> None:
     path, is_workdir = _model_path()
     cli.require(images=_IMAGES.value, output=_OUTPUT.value)
     kinds = _kinds()
-    names = photos.named_photos(_IMAGES.value)
+    names, left_out = photos.search(_IMAGES.value)
     stems = photos.output_stems(names, _OUTPUT.value)
     if any(map(photos.is_video, names)):
         _check_video(kinds)
     check_writable(os.path.join(_OUTPUT.value, photos.RECORD))
     overwrite = _OVERWRITE.value
     check_output(stems, _OUTPUT.value, overwrite=overwrite)
+    if left_out:
+        print(_left_out_line(left_out))
     cli.import_tensorflow()
     model = _opened_model(path, kinds, is_workdir=is_workdir)
     with opened(_OUTPUT.value, model.made_by, names.values(), overwrite=overwrite) as record:
@@ -155,6 +158,13 @@ def _check_video(kinds: tuple[str, ...]) -> None:
     if "overlay" not in kinds:
         raise ValueError("a video is written as its overlay; add overlay to --write.")
     check_package()
+
+
+def _left_out_line(paths: Sequence[str]) -> str:
+    """How many files in folders are left out, by the endings of their names."""
+    kinds = collections.Counter(os.path.splitext(path)[1].lower() or "others" for path in paths)
+    listed = shortened(f"{photos.printable(kind)} {count}" for kind, count in kinds.most_common())
+    return f"left out {len(paths)} file{'s' * (len(paths) > 1)} of other kinds: {listed}"
 
 
 def _opened_model(path: str, kinds: tuple[str, ...], *, is_workdir: bool) -> predict_model.Model:

@@ -94,8 +94,15 @@ def test_what_is_complete_is_left_alone(scripts, trained, images, tmp_path):
     place.mkdir()
     for i in range(4):
         (place / f"{i}.png").write_bytes((images / f"{i}.png").read_bytes())
+    (place / "notes.txt").write_text("")
     flags = [f"--model={trained}", f"--images={place}", f"--output={out}"]
-    assert scripts.run("predict", *flags).code == 0
+    done = scripts.run("predict", *flags)
+    assert done.code == 0 and "left out 1 file of other kinds: .txt 1\n" in done.stdout
+    before = files_of(out)
+    shutil.copytree(place, tmp_path / "others")
+    refused = scripts.run("predict", flags[0], f"--images={tmp_path}/others", flags[2])
+    assert refused.code == 1 and f"is for {place}/0.png, and would be over" in refused.stderr
+    assert files_of(out) == before
 
     def changed_by(*more):
         before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
