@@ -24,7 +24,7 @@ from absl import flags
 from deeplab_tf import zoo
 from deeplab_tf.data.photos import find_photos, read_photo
 from deeplab_tf.evaluation.predict import LARGEST_SIDE
-from deeplab_tf.export.agreement import MOST_COMPARED
+from deeplab_tf.export.agreement import MOST_COMPARED, spread
 from deeplab_tf.recipe import flags as recipe_flags
 from deeplab_tf.recipe.options import lookup
 from deeplab_tf.recipe.parts import ModelConfig
@@ -47,8 +47,8 @@ _FORMATS = flags.DEFINE_bool(
 _IMAGES = flags.DEFINE_multi_string(
     "images",
     None,
-    "files, folders or patterns of images such as the network is for, with --formats; the first"
-    f" {MOST_COMPARED} are used",
+    "files, folders or patterns of images such as the network is for, with --formats;"
+    f" {MOST_COMPARED} are used, evenly spaced",
 )
 _HEIGHT = flags.DEFINE_integer(
     "height", 513, "of the images, pixels", lower_bound=1, upper_bound=LARGEST_SIDE
@@ -112,7 +112,7 @@ def _print_formats() -> None:
     if given:
         raise ValueError(f"--formats is of a trained network; leave {', '.join(given)} out.")
     cli.require(workdir=trained.WORKDIR.value, images=_IMAGES.value)
-    images = [read_photo(path) for path in find_photos(_IMAGES.value)[:MOST_COMPARED]]
+    images = [read_photo(path) for path in spread(find_photos(_IMAGES.value), MOST_COMPARED)]
     cli.import_tensorflow()
     benchmark_formats.print_formats(
         trained.model(None),
