@@ -115,7 +115,7 @@ def main(argv: list[str]) -> None:
 
 def _score_network(recipe: Recipe, dataset: OpenDataset) -> Found:
     """Scores the network of the workdir."""
-    scoring.check(trained.workdir(), recipe, dataset)  # now: building the network takes long
+    scoring.source(recipe, dataset)  # now: building the network takes long
     model = trained.model(recipe.predict.output_stride)
     predictor = recipe.predict.predictor(model)
     scored = scoring.score(predictor, model.dataset_spec, recipe, dataset)

@@ -11,6 +11,7 @@ from absl import flags
 
 from deeplab_tf import zoo
 from deeplab_tf.recipe import flags as recipe_flags
+from deeplab_tf.recipe.files import check_workdir_path
 from deeplab_tf.recipe.parts import Recipe
 
 if TYPE_CHECKING:
@@ -23,11 +24,12 @@ def workdir() -> str:
     """The directory.
 
     Raises:
-      ValueError: the flag is not given.
+      ValueError: the flag is not given, or it is a URL.
       FileNotFoundError: there is no such directory.
     """
     cli.require(workdir=WORKDIR.value)
-    if "://" not in WORKDIR.value and not os.path.isdir(WORKDIR.value):
+    check_workdir_path(WORKDIR.value)
+    if not os.path.isdir(WORKDIR.value):
         raise FileNotFoundError(
             f"there is no directory {WORKDIR.value}; --workdir must be that of a training run or of"
             " convert_weights.py."

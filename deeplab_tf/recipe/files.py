@@ -50,6 +50,23 @@ def check_local(path: str) -> None:
         )
 
 
+def check_workdir_path(workdir: str) -> None:
+    """Checks that a workdir is on a file system of this machine.
+
+    Checkpoints are renamed and rows are appended, which stores of objects cannot do.
+
+    Raises:
+      ValueError: it is empty, or a URL such as gs://bucket/run.
+    """
+    if not workdir:
+        raise ValueError("the workdir must be a directory; got an empty name, which is none.")
+    if "://" in workdir:
+        raise ValueError(
+            f"the workdir must be a directory of this machine; got {workdir}. Mount the store, such"
+            " as a bucket by gcsfuse, or copy the directory."
+        )
+
+
 def check_writable(path: str) -> None:
     """Checks that a file can be written, before the work whose result it takes.
 

@@ -14,6 +14,7 @@ from deeplab_tf.data import pipeline
 from deeplab_tf.data.check import check_dataset
 from deeplab_tf.layers import full_precision
 from deeplab_tf.recipe import as_json
+from deeplab_tf.recipe.files import check_workdir_path
 from deeplab_tf.recipe.parts import Predictor, Recipe
 from deeplab_tf.training import recovery
 from deeplab_tf.training.devices import strategy as strategies
@@ -37,7 +38,7 @@ from deeplab_tf.training.run import (
 from deeplab_tf.training.signals import Stopped, StopRequest, raise_if_stopped, stop_requests
 from deeplab_tf.training.step import check_jit_compile
 from deeplab_tf.training.workdir.checkpoints import has_checkpoints
-from deeplab_tf.training.workdir.contents import check_path, check_recipe, save_recipe, save_spec
+from deeplab_tf.training.workdir.contents import check_recipe, save_recipe, save_spec
 from deeplab_tf.training.workdir.lock import held
 from deeplab_tf.weights import weights_by_name
 
@@ -85,7 +86,7 @@ def train(
       FloatingPointError: ten steps in a row had no finite gradient. The checkpoints are intact.
       KeyboardInterrupt, SystemExit: a signal stopped the run, whose state is saved.
     """
-    check_path(workdir)
+    check_workdir_path(workdir)
     config = recipe.train
     strategy = strategy or strategies.make_strategy(config.strategy, config.devices)
     strategies.check_batch_size(config.batch_size, strategy, config.accumulation_steps)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from deeplab_tf.recipe.as_json import differences, from_tree, to_json, upgraded
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
-from deeplab_tf.recipe.files import write_text
+from deeplab_tf.recipe.files import check_workdir_path, write_text
 from deeplab_tf.recipe.flags import Parts
 from deeplab_tf.recipe.json_files import checked, read_json
 from deeplab_tf.recipe.parts import Recipe
@@ -17,24 +17,6 @@ from deeplab_tf.training.report.run_log import has_rows
 from deeplab_tf.training.workdir.checkpoints import has_best, has_checkpoints, has_weights
 
 T = TypeVar("T")
-
-
-def check_path(workdir: str) -> None:
-    """Checks that a workdir is on a file system of this machine.
-
-    Checkpoints are renamed and rows are appended, which stores of objects cannot do.
-
-    Raises:
-      ValueError: it is empty, or a URL such as gs://bucket/run.
-    """
-    if not workdir:
-        raise ValueError("the workdir must be a directory; got an empty name, which is none.")
-    if "://" in workdir:
-        raise ValueError(
-            f"the workdir must be a directory of this machine; got {workdir}. Mount the store, such"
-            " as a bucket by gcsfuse, or copy the directory."
-        )
-
 
 # What `resume_from` may change: it affects the steps to come, and fits the state of before.
 _OF_STEPS_TO_COME = (
@@ -204,7 +186,7 @@ def load_source(workdir: str) -> dict[str, str] | None:
 
 
 def _read(workdir: str, name: str, convert: Callable[[dict[str, Any]], T]) -> T:
-    check_path(workdir)
+    check_workdir_path(workdir)
     path = os.path.join(workdir, name)
     if os.path.isfile(workdir):
         raise FileNotFoundError(
