@@ -131,6 +131,10 @@ filter?.addEventListener("click", (event) => {
     const found = ` ${card.dataset.shares}`.match(new RegExp(` ${chosen.dataset.class}:([0-9.]+)`));
     card.hidden = on && !found;
     card.style.order = on && found ? -Math.round(1e4 * found[1]) : "";
+    // The class may not be among the largest, which the caption lists.
+    const share = card.querySelector(".chosen");
+    share.hidden = !(on && found);
+    if (found) share.textContent = `${chosen.dataset.name} ${(100 * found[1]).toFixed(1)} %`;
     shown += !card.hidden;
   }
   const status = document.getElementById("filtered");

@@ -60,8 +60,9 @@ def predictions_page(title: str, items: Iterable[PredictedImage], spec: DatasetS
         images_with[ranked] += 1
         cards.append(_card(item, ranked, shares, spec))
     filters = [
-        f'<button type="button" class="chip" aria-pressed="false" data-class="{i}">'
-        f"{swatch(spec.palette[i])}{text(name)} <small>{images_with[i]:,}</small></button>"
+        f'<button type="button" class="chip" aria-pressed="false" data-class="{i}"'
+        f' data-name="{text(name)}">{swatch(spec.palette[i])}{text(name)}'
+        f" <small>{images_with[i]:,}</small></button>"
         for i, name in enumerate(spec.class_names)
         if images_with[i]
     ]
@@ -99,7 +100,8 @@ def _card(
     return (
         f'<figure class="card" data-shares="{of_classes}"><a href="{overlay}">'
         f'<img src="{overlay}" alt="{name}" loading="lazy" decoding="async"></a>'
-        f'<figcaption><strong>{name}</strong>{label_map}<ul class="shares">{listed}</ul>'
+        f'<figcaption><strong>{name}</strong>{label_map} <span class="chosen" hidden></span>'
+        f'<ul class="shares">{listed}</ul>'
         "</figcaption></figure>"
     )
 

@@ -381,8 +381,15 @@ def test_a_class_filters_the_predictions_and_orders_them_by_its_share(browser, p
 
     chips[1].click()
     assert shown() == ["2", "0"] and reader.all("#filtered")[0].text == "2 of 3 images"
+    name = chips[1].get_attribute("data-name")
+    for card in reader.all(".card"):
+        if card.is_displayed():
+            found = re.search(" 1:([0-9.]+)", " " + card.get_attribute("data-shares"))[1]
+            chosen = card.find_element("css selector", ".chosen").text
+            assert chosen == f"{name} {100 * float(found):.1f} %"
     chips[0].click()
     assert shown() == ["0", "1"]
     chips[0].click()
     assert shown() == ["0", "1", "2"] and reader.all("#filtered")[0].text == "3 images"
+    assert not any(chosen.is_displayed() for chosen in reader.all(".chosen"))
     reader.check_console()
