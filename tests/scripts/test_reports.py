@@ -68,7 +68,7 @@ def test_evaluate_writes_a_report_beside_the_scores(place, tmp_path):
     assert sorted(os.listdir(tmp_path / "new")) == ["s.csv", "s.html", "s.json"]
     page = (tmp_path / "new" / "s.html").read_text()
     scores = json.loads((tmp_path / "new" / "s.json").read_text())
-    assert f"<b>{100 * scores['mean_iou']:.1f}&thinsp;%</b>" in page
+    assert f"<b>{100 * scores['mean_iou']:.2f}&thinsp;%</b>" in page
     for part in (
         "&lt;script&gt;alert(1)",
         "step 7, fingerprint ",
