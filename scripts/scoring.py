@@ -140,9 +140,12 @@ def record(scored: Scored, models: Sequence[Mapping[str, str]]) -> dict[str, str
         number = f" {i}" if len(models) > 1 else ""
         rows |= {f"{key}{number}": value for key, value in model.items()}
     result, number = scored.result, scored.result.num_examples
+    dataset = f"{result.spec.name}, split {result.options.split}, {number:,}"
+    dataset += f" image{'' if number == 1 else 's'}"
+    if "mean_iou" in result.scores:
+        dataset += f", fingerprint of names and label pixels {result.data_fingerprint}"
     return rows | {
-        "dataset": f"{result.spec.name}, split {result.options.split}, {number:,}"
-        f" image{'' if number == 1 else 's'}",
+        "dataset": dataset,
         "versions": f"deeplab_tf {deeplab_tf.__version__}, TensorFlow {tf.__version__}, Keras"
         f" {keras.__version__}, NumPy {np.__version__}, Python {platform.python_version()}",
         "devices": ", ".join(device.name for device in tf.config.list_logical_devices()),

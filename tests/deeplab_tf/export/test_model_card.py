@@ -82,6 +82,7 @@ def test_scores_of_evaluate_are_in_the_card_with_their_intervals(tmp_path):
         f"| mean IoU | {100 * scores['mean_iou']:.2f} | {100 * low:.1f} to {100 * high:.1f} |"
         in text
     )
+    assert f"| frequency-weighted IoU | {100 * scores['frequency_weighted_iou']:.2f} |" in text
     low, high = scores["intervals"]["iou"]["disc"]
     of_disc = f"{100 * scores['iou']['disc']:.2f} | {100 * low:.1f} to {100 * high:.1f}"
     assert f"| IoU of disc | {of_disc} |" in text
