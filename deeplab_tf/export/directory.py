@@ -106,4 +106,4 @@ def check_new(directory: str) -> None:
     try:
         check_writable(f"{os.path.realpath(directory)}.lock")
     except OSError as error:
-        raise OSError(f"{directory} cannot be written. Choose another directory.") from error
+        raise OSError(f"{error} Choose another directory.") from error

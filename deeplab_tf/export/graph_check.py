@@ -51,7 +51,7 @@ def _meta_graph(path: str) -> tuple[memoryview, int]:
     if size > _MAX_BYTES:
         raise ValueError(f"saved_model.pb must have at most {_MAX_BYTES} bytes; got {size}")
     with open(path, "rb") as file:
-        content = memoryview(file.read(_MAX_BYTES))
+        content = memoryview(file.read(size))
     found = list(protobuf.messages(content, 2))  # cited: saved_model.proto
     if len(found) != 1:
         raise ValueError(f"it must have one graph; got {len(found)}")

@@ -75,14 +75,16 @@ def check_writable(path: str) -> None:
         cannot be written or made.
     """
     check_local(path)
-    if not os.path.basename(path):
-        raise OSError(f"{path} cannot be written.")
+    if not os.path.basename(path) or os.path.isdir(path):
+        raise OSError(f"{path} cannot be written: it names a directory.")
     path = os.path.abspath(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{path} cannot be written: it is a pipe, a socket or a device.")
     folder = os.path.dirname(path)
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
-    if (os.path.exists(path) and not os.path.isfile(path)) or not os.path.isdir(folder):
-        raise OSError(f"{path} cannot be written.")
+    if not os.path.isdir(folder):
+        raise OSError(f"{path} cannot be written: {folder} is not a directory.")
     missing = os.path.relpath(f"{path}.{os.getpid()}.tmp", folder).split(os.sep)
     try:
         for name in missing:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-MEMORY = 2 << 30  # bytes that reading may take on top of what the modules take
+MEMORY = 1 << 30  # bytes that reading may take on top of what the modules take
 SECONDS = 60  # for one file; SIGALRM ends the process
 
 

@@ -73,7 +73,10 @@ def test_a_step_of_two_replicas_equals_one_of_the_whole_batch():
     weights = {name: w.numpy() for name, w in weights_by_name(source).items()}
     whole, after_whole = _step(("CPU:0",), batch, weights)
     halves, after_halves = _step(("CPU:0", "CPU:1"), batch, weights)
-    assert {"loss", "gradient_norm", "loss_logits", "loss_aux_logits", "loss_se_logits"} == {*whole}
+    assert {*whole} == {
+        "loss", "gradient_norm", "loss_logits", "loss_aux_logits", "loss_se_logits",
+        "skipped_steps", "skipped_in_a_row",
+    }  # fmt: skip
     for name, value in whole.items():
         tolerance = 1e-3 if name == "gradient_norm" else 1e-5
         np.testing.assert_allclose(halves[name], value, rtol=tolerance, err_msg=name)

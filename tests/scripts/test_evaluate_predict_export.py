@@ -176,7 +176,7 @@ def test_scores_go_where_output_says(place, tmp_path):
         (
             "evaluate",
             ["--workdir=scripts", "--output=README.md/x"],
-            "README.md/x cannot be written. Name another file with --output.",
+            "README.md is not a directory. Name another file with --output.",
         ),
     ],
 )

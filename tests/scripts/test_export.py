@@ -46,7 +46,10 @@ def place(tmp_path_factory) -> pathlib.Path:
         (["--precision=int8"], "--precision: for --format=litert alone; leave it out for saved_"),
         (["--format=litert", "--signature_names=released"], "for --format=saved_model alone"),
         (["--format=litert", "--height=100000"], "--height must be 1 to 8192 pixels; got 100000"),
-        (["--output={place}/notes.jpg/model"], "cannot be written. Choose another directory."),
+        (
+            ["--output={place}/notes.jpg/model"],
+            "notes.jpg is not a directory. Choose another directory.",
+        ),
         (["--images={place}/notes.jpg"], "notes.jpg: not a picture"),
         (["--workdir={place}/absent"], "there is no directory"),
         (["--output=gs://bucket/model"], "gs://bucket/model is not a path of this machine"),

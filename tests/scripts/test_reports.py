@@ -68,7 +68,7 @@ def test_evaluate_writes_a_report_beside_the_scores(place, tmp_path):
     assert sorted(os.listdir(tmp_path / "new")) == ["s.csv", "s.html", "s.json"]
     page = (tmp_path / "new" / "s.html").read_text()
     scores = json.loads((tmp_path / "new" / "s.json").read_text())
-    assert f"<b>{100 * scores['mean_iou']:.2f}&thinsp;%</b>" in page
+    assert f"<b>{100 * scores['mean_iou']:.1f}&thinsp;%</b>" in page
     for part in (
         "&lt;script&gt;alert(1)",
         "step 7, fingerprint ",
@@ -161,7 +161,7 @@ def test_compare_writes_a_page_with_both_predictions(place, tmp_path):
     (tmp_path / "blocked" / "compare.html").mkdir(parents=True)
     blocked = run("compare", runs, f"--output={tmp_path}/blocked", "--names=one,two")
     assert blocked.returncode == 1 and "loading TensorFlow" not in blocked.stdout
-    assert "compare.html cannot be written. Name another directory with --output" in blocked.stderr
+    assert "compare.html cannot be written: it names a directory. Name anoth" in blocked.stderr
 
 
 @pytest.mark.slow  # three processes that import TensorFlow

@@ -237,7 +237,7 @@ _WEIGHTS = [
         npz(),
         "recipe.json must be empty or absent",
     ),
-    ("--input={run}/weights --output={run}/recipe.json/x", npz(), "File exists"),
+    ("--input={run}/weights --output={run}/recipe.json/x", npz(), "recipe.json is not a directory"),
     ("--input={run}/weights --output=/proc/x", npz(), "/proc/x"),
 ]
 WEIGHTS = [

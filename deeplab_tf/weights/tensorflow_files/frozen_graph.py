@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
@@ -56,7 +57,8 @@ def read_frozen_graph(path: str) -> dict[str, np.ndarray]:
         operation that a segmentation network does not need.
     """
     with open(path, "rb") as file:
-        content = file.read(_MAX_BYTES)
+        # Reading takes as much memory as it is allowed, however short the file is.
+        content = file.read(min(os.fstat(file.fileno()).st_size, _MAX_BYTES))
     try:
         tensors = list(_weights(memoryview(content)))
         check_names(found.name for found in tensors)

@@ -236,7 +236,8 @@ def test_a_killed_preparation_and_a_full_disk_leave_nothing_that_looks_complete(
     errors = [process.communicate(timeout=120)[1] for process in (killed, full)]
     assert killed.returncode == -signal.SIGKILL
     assert full.returncode == 1, errors[1]
-    assert "error: camvid cannot be written: " in errors[1] and "Traceback" not in errors[1]
+    assert "error: camvid cannot be prepared in " in errors[1] and "Traceback" not in errors[1]
+    assert "write() failed: File too large" in errors[1]
     with pytest.raises(FileNotFoundError, match="camvid is not prepared"):
         camvid.open("camvid")
     both = [_start(camvid), _start(camvid)]  # at once, each may be the first

@@ -1,4 +1,6 @@
 import pathlib
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
@@ -38,6 +40,15 @@ def test_memory_is_the_peak_of_the_process_in_bytes():
     expected = 1024 * int(line.split()[1])  # "VmHWM:  123 kB"
     assert peak_memory() == pytest.approx(expected, rel=0.02)
     assert meter_at([0.0]).read(1) == {"memory_gb": pytest.approx(expected / 1e9, rel=0.02)}
+
+
+@pytest.mark.skipif(not _STATUS.exists(), reason="elsewhere the system counts the parent too")
+def test_memory_of_the_process_that_started_this_one_is_not_counted():
+    block = bytearray(b"1") * (1 << 30)
+    code = "from deeplab_tf.training.report import meter; print(meter.peak_resident_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 0 < int(done.stdout) < len(block)
 
 
 @pytest.mark.gpu
