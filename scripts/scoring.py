@@ -131,6 +131,7 @@ def record(scored: Scored, models: Sequence[Mapping[str, str]]) -> dict[str, str
       models: what each of them is, as of `network_rows`.
     """
     import deeplab_tf
+    from deeplab_tf.pages.record import data_fingerprint
 
     rows = {
         "command": shlex.join(["python", *sys.argv]),
@@ -143,7 +144,8 @@ def record(scored: Scored, models: Sequence[Mapping[str, str]]) -> dict[str, str
     dataset = f"{result.spec.name}, split {result.options.split}, {number:,}"
     dataset += f" image{'' if number == 1 else 's'}"
     if "mean_iou" in result.scores:
-        dataset += f", fingerprint of names and label pixels {result.data_fingerprint}"
+        found = data_fingerprint(result.names, result.images.label)
+        dataset += f", fingerprint of names and label pixels {found}"
     return rows | {
         "dataset": dataset,
         "versions": f"deeplab_tf {deeplab_tf.__version__}, TensorFlow {tf.__version__}, Keras"

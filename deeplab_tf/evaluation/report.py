@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
-import hashlib
 import io
 import json
 import math
@@ -93,20 +92,6 @@ class EvalResult:
         would say how many classes an image shows.
         """
         return mean_iou(self.images, self.options.replace(absent_classes="exclude"))
-
-    @property
-    def data_fingerprint(self) -> str | None:
-        """16 hexadecimal digits of SHA-256 over what was scored, the same for every network.
-
-        They are of the name of each image and the number of its label pixels in each class, in the
-        order of the scores. None if the images are not known.
-        """
-        if self.images is None:
-            return None
-        digest = hashlib.sha256()
-        for name, pixels in zip(self.names, self.images.label, strict=True):
-            digest.update(f"{name} {pixels.tolist()}\n".encode())
-        return digest.hexdigest()[:16]
 
     @functools.cached_property
     def intervals(self) -> dict[str, Estimate]:
@@ -294,7 +279,6 @@ class EvalResult:
         tree = {
             "dataset": self.spec.name,
             "num_examples": self.num_examples,
-            "data_fingerprint": self.data_fingerprint,
             **{name: _or_none(value) for name, (_, value) in self.headlines.items()},
             **{name: self._by_class(values) for name, (_, values) in self.class_columns.items()},
             "intervals": self._interval_tree(),

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deeplab_tf.evaluation.metrics import BENCHMARK_SCORES, BOUNDARY_METRICS, METRICS
 from deeplab_tf.recipe.as_json import part_text
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
 from deeplab_tf.recipe.files import write_text
@@ -72,12 +71,6 @@ _OUTPUTS = {
     "keras": "logits float32 [N, H, W, K]",
     "litert": "`label_map` int32 [1, H, W]",
     "onnx": "`label_map` int32 [N, H, W] and `probabilities` float32 [N, H, W, K]",
-}
-
-_TITLES = {
-    name: row.title
-    for rows in (METRICS, BOUNDARY_METRICS, *BENCHMARK_SCORES.values())
-    for name, row in rows.items()
 }
 
 
@@ -222,7 +215,8 @@ def _rows(scores: Mapping[str, Any], intervals: Mapping[str, Any]) -> Iterator[s
     """Lines of the table: the scores of the whole dataset, then the IoU of each class."""
     for name, value in scores.items():
         if isinstance(value, float):
-            title = _TITLES.get(name) or name.replace("_", " ")  # of another version's file
+            title = name.replace("_", " ").replace("iou", "IoU")
+            title = title.replace("frequency weighted", "frequency-weighted")
             yield _row(title, value, intervals.get(name))
     of_classes = intervals.get("iou") or {}
     for name, value in (scores.get("iou") or {}).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,4 +53,17 @@ def fingerprint(weights: Mapping[str, keras.Variable]) -> str:
         values = np.ascontiguousarray(weights[name].numpy())
         digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
         digest.update(values.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def data_fingerprint(names: Sequence[str], label_pixels: np.ndarray) -> str:
+    """16 hexadecimal digits of SHA-256 over what was scored, the same for every network.
+
+    Args:
+      names: of the N images, in the order of the scores.
+      label_pixels: int [N, K], pixels of each class in the label of each image.
+    """
+    digest = hashlib.sha256()
+    for name, pixels in zip(names, label_pixels, strict=True):
+        digest.update(f"{name} {pixels.tolist()}\n".encode())
     return digest.hexdigest()[:16]

@@ -74,7 +74,7 @@ def test_evaluate_writes_a_report_beside_the_scores(place, tmp_path):
         "step 7, fingerprint ",
         "--report_images=1",
         f"split val, {scores['num_examples']} images, fingerprint of names and label pixels"
-        f" {scores['data_fingerprint']}",
+        f" {scores['data']}",
         "whole_image, scales [1.0], flip false",
         "&quot;kind&quot;: &quot;deeplabv3plus&quot;",
     ):

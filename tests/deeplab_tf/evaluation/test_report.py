@@ -66,20 +66,6 @@ def test_json_is_strict_and_has_null_for_absent_classes():
     assert tree["predict"]["kind"] == "whole_image" and tree["predict"]["flip"] is True
 
 
-def test_the_fingerprint_is_of_the_data_whatever_was_predicted():
-    def of(names=("a", "b"), labels=((2, 0, 0), (1, 1, 0)), predicted=((2, 0, 0), (0, 2, 0))):
-        right = np.minimum(labels, predicted)
-        counts = Counts(right, label=np.array(labels), predicted=np.array(predicted))
-        return dataclasses.replace(result(), names=names, images=counts)
-
-    found = of().data_fingerprint
-    assert json.loads(of().to_json())["data_fingerprint"] == found
-    assert len(found) == 16 and int(found, 16) and result().data_fingerprint is None
-    assert of(predicted=((1, 1, 0), (2, 0, 0))).data_fingerprint == found
-    others = [of(("a", "c")), of(("b", "a")), of(labels=((2, 0, 0), (1, 0, 1)))]
-    assert found not in {other.data_fingerprint for other in others}
-
-
 def test_all_scores_are_those_of_the_dataset_and_of_each_class():
     scores = result().all_scores
     of_all = ["mean_iou", "pixel_accuracy", "mean_class_accuracy", "frequency_weighted_iou"]

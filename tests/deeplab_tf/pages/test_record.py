@@ -3,7 +3,7 @@ import json
 import keras
 import numpy as np
 
-from deeplab_tf.pages.record import fingerprint, record_section
+from deeplab_tf.pages.record import data_fingerprint, fingerprint, record_section
 
 
 def weights(**values) -> dict[str, keras.Variable]:
@@ -20,6 +20,15 @@ def test_the_fingerprint_is_that_of_names_and_values_in_any_order():
         weights(a=[1], b=[[2, 3]]),
     ]
     assert found not in {fingerprint(other) for other in others}
+
+
+def test_the_fingerprint_of_the_data_is_that_of_names_and_labels_in_their_order():
+    def of(names=("a", "b"), labels=((2, 0), (1, 1)), dtype=np.int64):
+        return data_fingerprint(names, np.array(labels, dtype))
+
+    assert len(of()) == 16 and int(of(), 16) and of() == of(dtype=np.int32)
+    others = [of(("a", "c")), of(("b", "a")), of(labels=((2, 0), (0, 2))), of(labels=((2,), (1,)))]
+    assert of() not in others
 
 
 def test_a_record_shows_all_rows_and_recipes(scored, evil, read_page):
