@@ -28,8 +28,12 @@ _FORMATS = "avi,m4v,matroska,mov,mp4,mpeg,mpegts,mpegvideo,webm"
 
 _LEAST_LENGTH = 0.95  # ours: of the stated length; headers round, and last frames may lack
 _FEW_FRAMES = 3  # ours: frames that may lack in a video of any length
-# cited: ITU-T H.273 (Tab. 2 to 4: 1 is BT.709), AVColorRange of FFmpeg (1 is 16..235).
+# cited: ITU-T H.273 (Tab. 2 to 4: 1 is BT.709, 2 is unspecified), AVColorRange of FFmpeg (1 is
+# 16..235).
 _COLORS = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1}
+_NO_COLORSPACE = 2
+# ours, as players do: large frames that do not name their colors have those of BT.709, not BT.601.
+_HD_WIDTH, _SD_HEIGHT = 1280, 576
 
 
 def check_package() -> Any:
@@ -186,7 +190,7 @@ def _frames(av: Any, path: str, source: Any) -> Iterator[tuple[int, int, np.ndar
     size, start, time, count = None, None, -1, 0
     try:
         for frame in source.decode(video=0):
-            image = frame.to_ndarray(format="rgb24")
+            image = _rgb(frame)
             image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
             if image.shape != (size := size or image.shape):
                 raise ValueError(f"the size of its frames changes from {size} to {image.shape}")
@@ -200,6 +204,14 @@ def _frames(av: Any, path: str, source: Any) -> Iterator[tuple[int, int, np.ndar
         raise ValueError(f"cannot read {printable(path)}: after {count} frames: {what}") from error
     if not count:
         raise ValueError(f"cannot read {printable(path)}: it has no frames")
+
+
+def _rgb(frame: Any) -> np.ndarray:
+    """The pixels of a frame, uint8 [H, W, 3]."""
+    is_hd = frame.width >= _HD_WIDTH or frame.height > _SD_HEIGHT
+    if frame.colorspace == _NO_COLORSPACE and is_hd:
+        frame = frame.reformat(format="rgb24", src_colorspace="ITU709")
+    return frame.to_ndarray(format="rgb24")
 
 
 def _groups(frames: Iterator[Any], size: int) -> Iterator[list[Any]]:

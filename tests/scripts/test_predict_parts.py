@@ -210,6 +210,24 @@ def test_the_overlays_of_a_video_have_their_colors(tmp_path):
     assert [getattr(frame, tag) for tag in tags] == [1, 1, 1, 1]  # BT.709, 16..235
 
 
+@pytest.mark.parametrize("size", [(720, 960), (576, 1280), (576, 720)])
+def test_large_frames_that_do_not_name_their_colors_have_those_of_hd(tmp_path, size):
+    av = pytest.importorskip("av", reason="av, which reads videos, is not installed")
+    image = np.full((*size, 3), (200, 60, 30), np.uint8)
+    is_hd = size != (576, 720)
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = size
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace="ITU709" if is_hd else "ITU601"
+        )
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        ((_, _, found),) = predict_video._frames(av, "a.mp4", container)
+    np.testing.assert_allclose(found.astype(int), image, atol=3)  # YUV of 8 bits, compressed
+
+
 def test_a_batch_that_fails_is_predicted_one_by_one(tmp_path):
     photos = drawn(tmp_path / "in", {f"{i}.png": (4, 6) for i in range(4)})
     sizes = []
