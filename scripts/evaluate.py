@@ -30,7 +30,7 @@ from absl import flags
 from deeplab_tf import zoo
 from deeplab_tf.export.checksums import parts_of
 from deeplab_tf.export.opened import open_export
-from deeplab_tf.pages.record import data_fingerprint, fingerprint
+from deeplab_tf.pages.record import fingerprint
 from deeplab_tf.recipe.as_json import to_tree
 from deeplab_tf.recipe.files import check_writable, write_text
 from deeplab_tf.recipe.parts import Recipe
@@ -105,9 +105,7 @@ def main(argv: list[str]) -> None:
     if recipe.expected_mean_iou is not None:
         split = trained.recipe({}).eval.split
         print(f"the recipe's source states a mean IoU of {recipe.expected_mean_iou:.2f} on {split}")
-    tree = {**json.loads(result.to_json()), **what}
-    if "mean_iou" in result.scores:
-        tree["data"] = data_fingerprint(result.names, result.images.label)
+    tree = {**json.loads(result.to_json()), **what, "data": scored.data_fingerprint}
     write_text(path, json.dumps(tree, indent=2) + "\n")
     write_text(csv_path, result.to_csv())
     print(f"written to {path} and {csv_path}")

@@ -22,6 +22,7 @@ from absl import flags
 
 from deeplab_tf import zoo
 from deeplab_tf.data.photos import find_photos, read_photo
+from deeplab_tf.evaluation.scores.comparison import TITLES
 from deeplab_tf.export import EXPORTERS
 from deeplab_tf.export.agreement import MOST_COMPARED, Check, resized, spread
 from deeplab_tf.export.directory import check_new
@@ -221,6 +222,7 @@ def _origin(recipe: Recipe, model: keras.Model, prediction: str) -> Origin:
         recipe=json.dumps(tree, indent=2),
         weights=weights,
         scores=scores if is_theirs else None,
+        titles=TITLES,
         how_to_score=shlex.join(command),
         prediction=prediction,
     )

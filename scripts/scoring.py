@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import os
 import platform
 import shlex
@@ -35,6 +36,15 @@ class Scored:
     result: Result
     predictor: Predictor
     examples: ExampleSource
+
+    @functools.cached_property
+    def data_fingerprint(self) -> str | None:
+        """See `pages.record.data_fingerprint`; None where an image has one class."""
+        from deeplab_tf.pages.record import data_fingerprint
+
+        if "mean_iou" not in self.result.scores:
+            return None
+        return data_fingerprint(self.result.names, self.result.images.label)
 
 
 def score(
@@ -131,7 +141,6 @@ def record(scored: Scored, models: Sequence[Mapping[str, str]]) -> dict[str, str
       models: what each of them is, as of `network_rows`.
     """
     import deeplab_tf
-    from deeplab_tf.pages.record import data_fingerprint
 
     rows = {
         "command": shlex.join(["python", *sys.argv]),
@@ -143,9 +152,8 @@ def record(scored: Scored, models: Sequence[Mapping[str, str]]) -> dict[str, str
     result, number = scored.result, scored.result.num_examples
     dataset = f"{result.spec.name}, split {result.options.split}, {number:,}"
     dataset += f" image{'' if number == 1 else 's'}"
-    if "mean_iou" in result.scores:
-        found = data_fingerprint(result.names, result.images.label)
-        dataset += f", fingerprint of names and label pixels {found}"
+    if scored.data_fingerprint:
+        dataset += f", fingerprint of names and label pixels {scored.data_fingerprint}"
     return rows | {
         "dataset": dataset,
         "versions": f"deeplab_tf {deeplab_tf.__version__}, TensorFlow {tf.__version__}, Keras"

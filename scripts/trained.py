@@ -11,7 +11,7 @@ from absl import flags
 
 from deeplab_tf import zoo
 from deeplab_tf.recipe import flags as recipe_flags
-from deeplab_tf.recipe.files import check_workdir_path
+from deeplab_tf.recipe.files import check_local
 from deeplab_tf.recipe.parts import Recipe
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def workdir() -> str:
       FileNotFoundError: there is no such directory.
     """
     cli.require(workdir=WORKDIR.value)
-    check_workdir_path(WORKDIR.value)
+    check_local(WORKDIR.value)
     if not os.path.isdir(WORKDIR.value):
         raise FileNotFoundError(
             f"there is no directory {WORKDIR.value}; --workdir must be that of a training run or of"

@@ -34,6 +34,11 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_runtest_setup(item):
+    # JAX and tf2onnx set it when they are imported. Processes that tests start would inherit it.
+    os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
+
+
 @pytest.fixture(scope="module")
 def forget_networks():
     """For tests that build networks in `StatelessScope(initialize_variables=False)`.

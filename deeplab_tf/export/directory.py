@@ -90,8 +90,8 @@ def check_new(directory: str) -> None:
 
     Raises:
       FileExistsError: it is neither.
-      OSError: it is a URL, or where a file system is mounted, or the directory around cannot be
-        written.
+      ValueError: it is empty, or a URL.
+      OSError: it is where a file system is mounted, or the directory around cannot be written.
     """
     check_local(directory)
     if os.path.lexists(directory) and (not os.path.isdir(directory) or os.listdir(directory)):

@@ -83,6 +83,7 @@ class Origin:
       weights: which weights of the training run, in words.
       scores: the content of evaluation.json, of these weights, see `checked_scores`; None: not
         known.
+      titles: name of a score -> its title.
       how_to_score: the command that finds the scores.
       prediction: how the export predicts, in words.
     """
@@ -90,6 +91,7 @@ class Origin:
     recipe: str
     weights: str
     scores: Mapping[str, Any] | None
+    titles: Mapping[str, str]
     how_to_score: str
     prediction: str
 
@@ -205,19 +207,25 @@ def _scores(origin: Origin | None, precision: str) -> str:
     lines = [
         title,
         f"{found}. {own} Where that differs, so may its scores.",
-        "\n".join(["| score | % | interval |", "| --- | --- | --- |", *_rows(scores, intervals)]),
+        "\n".join(
+            [
+                "| score | % | interval |",
+                "| --- | --- | --- |",
+                *_rows(scores, intervals, origin.titles),
+            ]
+        ),
     ]
     alarms = [f"- {alarm}" for alarm in scores.get("alarms", ())]
     return "\n\n".join([*lines, *alarms])
 
 
-def _rows(scores: Mapping[str, Any], intervals: Mapping[str, Any]) -> Iterator[str]:
+def _rows(
+    scores: Mapping[str, Any], intervals: Mapping[str, Any], titles: Mapping[str, str]
+) -> Iterator[str]:
     """Lines of the table: the scores of the whole dataset, then the IoU of each class."""
     for name, value in scores.items():
         if isinstance(value, float):
-            title = name.replace("_", " ").replace("iou", "IoU")
-            title = title.replace("frequency weighted", "frequency-weighted")
-            yield _row(title, value, intervals.get(name))
+            yield _row(titles.get(name, name), value, intervals.get(name))
     of_classes = intervals.get("iou") or {}
     for name, value in (scores.get("iou") or {}).items():
         yield _row(f"IoU of {_plain(name)}", value, of_classes.get(name))

@@ -113,7 +113,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     def _update_moving_statistics(self, mean, variance):
         if self.statistics == "per_replica" and _num_replicas() > 1:
             context = tf.distribute.get_replica_context()
-            mean, variance = context.all_reduce(tf.distribute.ReduceOp.MEAN, [mean, variance])
+            mean, variance = context.all_reduce("MEAN", [mean, variance])
         for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + new * (1.0 - self.momentum))
 
@@ -142,7 +142,7 @@ def _merged_over_replicas(mean, variance, count):
     replicas = context.num_replicas_in_sync
     own_row = tf.concat([mean, variance, [count]], axis=0)
     place = tf.one_hot(context.replica_id_in_sync_group, replicas, dtype=mean.dtype)
-    rows = context.all_reduce(tf.distribute.ReduceOp.SUM, place[:, None] * own_row[None, :])
+    rows = context.all_reduce("SUM", place[:, None] * own_row[None, :])
     means, variances, counts = tf.split(rows, [mean.shape[0], mean.shape[0], 1], axis=1)
     total = tf.reduce_sum(counts)
     weights = counts / total

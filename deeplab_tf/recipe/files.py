@@ -40,30 +40,15 @@ def write_bytes(path: str, data: bytes) -> None:
 def check_local(path: str) -> None:
     """Checks that a path is one of this machine; "gs://bucket" would be a folder called "gs:".
 
-    Raises:
-      OSError: it is a URL.
-    """
-    if "://" in path:
-        raise OSError(
-            f"{path} is not a path of this machine, where it must be written. Mount the store, or"
-            " copy the files there afterwards."
-        )
-
-
-def check_workdir_path(workdir: str) -> None:
-    """Checks that a workdir is on a file system of this machine.
-
-    Checkpoints are renamed and rows are appended, which stores of objects cannot do.
+    Files are renamed and rows are appended, which stores of objects cannot do.
 
     Raises:
       ValueError: it is empty, or a URL such as gs://bucket/run.
     """
-    if not workdir:
-        raise ValueError("the workdir must be a directory; got an empty name, which is none.")
-    if "://" in workdir:
+    if not path or "://" in path:
         raise ValueError(
-            f"the workdir must be a directory of this machine; got {workdir}. Mount the store, such"
-            " as a bucket by gcsfuse, or copy the directory."
+            f"{path!r} must be a path of this machine, neither empty nor a URL. Mount the store,"
+            " such as a bucket by gcsfuse, or copy the files."
         )
 
 
@@ -71,7 +56,8 @@ def check_writable(path: str) -> None:
     """Checks that a file can be written, before the work whose result it takes.
 
     Raises:
-      OSError: it is a URL, a directory, a pipe or a device, its name is too long, or its directory
+      ValueError: see `check_local`.
+      OSError: it is a directory, a pipe or a device, its name is too long, or its directory
         cannot be written or made.
     """
     check_local(path)

@@ -14,7 +14,7 @@ from deeplab_tf.data import pipeline
 from deeplab_tf.data.check import check_dataset
 from deeplab_tf.layers import full_precision
 from deeplab_tf.recipe import as_json
-from deeplab_tf.recipe.files import check_workdir_path
+from deeplab_tf.recipe.files import check_local
 from deeplab_tf.recipe.parts import Predictor, Recipe
 from deeplab_tf.training import recovery
 from deeplab_tf.training.devices import strategy as strategies
@@ -86,7 +86,7 @@ def train(
       FloatingPointError: ten steps in a row had no finite gradient. The checkpoints are intact.
       KeyboardInterrupt, SystemExit: a signal stopped the run, whose state is saved.
     """
-    check_workdir_path(workdir)
+    check_local(workdir)
     config = recipe.train
     strategy = strategy or strategies.make_strategy(config.strategy, config.devices)
     strategies.check_batch_size(config.batch_size, strategy, config.accumulation_steps)

@@ -19,7 +19,6 @@ from deeplab_tf.layers.dropout import masks_follow
 from deeplab_tf.recipe.parts import BuiltOptimizer, LossFn, Recipe
 from deeplab_tf.training.state import RunState, replicated
 
-_SUM = tf.distribute.ReduceOp.SUM
 Batch = Mapping[str, tf.Tensor]
 OutputLosses = Mapping[str, tuple[LossFn, float]]
 
@@ -244,7 +243,7 @@ def _over_replicas(counts, loss_normalization):
     """What losses are divided by: their number of terms in the global batch."""
     context = tf.distribute.get_replica_context()
     if loss_normalization == "global":
-        return context.all_reduce(_SUM, counts)
+        return context.all_reduce("SUM", counts)
     return tf.nest.map_structure(lambda count: count * context.num_replicas_in_sync, counts)
 
 
@@ -264,7 +263,7 @@ def _update(model, optimizer, state, gradients, values, before, learning_rate):
     """Sums over the replicas and updates the weights, or skips the step."""
     context = tf.distribute.get_replica_context()
     gradients, values, loss = context.all_reduce(
-        _SUM, (gradients, values, tf.add_n(list(values.values())))
+        "SUM", (gradients, values, tf.add_n(list(values.values())))
     )
     if state.loss_scale is not None:
         scale = state.loss_scale.value()

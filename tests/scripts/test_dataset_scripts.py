@@ -16,7 +16,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 def run(script: str, *flags: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # JAX sets it when it is imported
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
 
 

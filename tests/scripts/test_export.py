@@ -52,7 +52,7 @@ def place(tmp_path_factory) -> pathlib.Path:
         ),
         (["--images={place}/notes.jpg"], "notes.jpg: not a picture"),
         (["--workdir={place}/absent"], "there is no directory"),
-        (["--output=gs://bucket/model"], "gs://bucket/model is not a path of this machine"),
+        (["--output=gs://bucket/model"], "'gs://bucket/model' must be a path of this machine"),
     ],
 )
 def test_a_mistake_is_one_line_before_tensorflow_is_imported(place, tmp_path, flags, message):

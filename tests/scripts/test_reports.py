@@ -129,8 +129,7 @@ def test_scores_do_not_replace_a_file_of_the_run(place, name):
 
 
 @pytest.mark.slow  # a process that imports TensorFlow
-def test_a_label_that_cannot_be_read_is_one_line(place, tmp_path, monkeypatch):
-    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+def test_a_label_that_cannot_be_read_is_one_line(place, tmp_path):
     labels = tmp_path / "labels"
     shutil.copytree(place / "labels", labels)
     for path in labels.iterdir():

@@ -150,7 +150,7 @@ _TRAIN_FLAGS = [
     ("--init_weights=/nowhere", "/nowhere"),
     ("--dry_run=maybe", "--dry_run=maybe: expected true or false"),
     ("--workdir=", "--workdir must be given and not empty"),
-    ("--workdir=gs://bucket/run", "the workdir must be a directory of this machine; got gs://buc"),
+    ("--workdir=gs://bucket/run", "'gs://bucket/run' must be a path of this machine"),
     ("photos", "unexpected argument 'photos'; flags are written --name=value"),
 ]
 
@@ -313,7 +313,7 @@ FILES = [
     Case(
         "files", "evaluate", "--workdir={run}/recipe.json --output={new}", "there is no directory "
     ),
-    Case("files", "evaluate", "--workdir=gs://bucket/run", "a directory of this machine"),
+    Case("files", "evaluate", "--workdir=gs://bucket/run", "a path of this machine"),
     Case("files", "evaluate", "--workdir={run}/best", "no recipe.json in "),
     Case(
         "files",

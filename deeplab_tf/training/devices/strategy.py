@@ -195,9 +195,7 @@ def copy_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[keras.
         is_first = tf.equal(replica.replica_id_in_sync_group, 0)
         values = [tf.identity(variable.value) for variable in variables]
         own = [tf.where(is_first, value, tf.zeros_like(value)) for value in values]
-        for variable, value in zip(
-            variables, replica.all_reduce(tf.distribute.ReduceOp.SUM, own), strict=True
-        ):
+        for variable, value in zip(variables, replica.all_reduce("SUM", own), strict=True):
             variable.value.assign(value)
 
     @tf.function(autograph=False)
@@ -328,7 +326,7 @@ def _gather(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor
         replica = tf.distribute.get_replica_context()
         place = tf.range(strategy.num_replicas_in_sync) == replica.replica_id_in_sync_group
         row = tf.where(place, value, tf.zeros_like(value))
-        return replica.all_reduce(tf.distribute.ReduceOp.SUM, row)
+        return replica.all_reduce("SUM", row)
 
     @tf.function(autograph=False)
     def gather(value):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from deeplab_tf.recipe.as_json import differences, from_tree, to_json, upgraded
 from deeplab_tf.recipe.dataset_spec import DatasetSpec
-from deeplab_tf.recipe.files import check_workdir_path, write_text
+from deeplab_tf.recipe.files import check_local, write_text
 from deeplab_tf.recipe.flags import Parts
 from deeplab_tf.recipe.json_files import checked, read_json
 from deeplab_tf.recipe.parts import Recipe
@@ -186,7 +186,7 @@ def load_source(workdir: str) -> dict[str, str] | None:
 
 
 def _read(workdir: str, name: str, convert: Callable[[dict[str, Any]], T]) -> T:
-    check_workdir_path(workdir)
+    check_local(workdir)
     path = os.path.join(workdir, name)
     if os.path.isfile(workdir):
         raise FileNotFoundError(

@@ -8,6 +8,7 @@ from deeplab_tf.data.datasets.release import RELEASES
 from deeplab_tf.evaluation.metrics import Counts
 from deeplab_tf.evaluation.report import EvalResult
 from deeplab_tf.evaluation.scores.bootstrap import LEVEL
+from deeplab_tf.evaluation.scores.comparison import TITLES
 from deeplab_tf.evaluation.whole_image import WholeImage
 from deeplab_tf.export.model_card import Origin, checked_scores, write_card
 from deeplab_tf.recipe.dataset_spec import DatasetSpec, bit_palette
@@ -32,6 +33,7 @@ def origin(scores=None) -> Origin:
         recipe='{"version": 3}',
         weights="best of shapes",
         scores=scores,
+        titles=TITLES,
         how_to_score="python scripts/evaluate.py --workdir=runs/shapes",
         prediction="images as a whole",
     )

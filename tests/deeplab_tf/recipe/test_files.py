@@ -88,6 +88,8 @@ def test_checking_leaves_nothing(tmp_path):
 
 def test_a_url_is_not_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OSError, match="gs://bucket/scores.json is not a path of this machine"):
+    with pytest.raises(
+        ValueError, match="'gs://bucket/scores.json' must be a path of this machine"
+    ):
         check_writable("gs://bucket/scores.json")
     assert not os.listdir(tmp_path)

@@ -227,12 +227,10 @@ def _workers(root, tmp_path, body, number=2):
     script = tmp_path / "worker.py"  # AutoGraph reads the source
     script.write_text(_PREAMBLE.replace("{body}", body.replace("\n", "\n    ")))
     search = os.pathsep.join([str(root), str(root / "scripts")])
-    environment = {**os.environ, "PYTHONPATH": search}
-    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # JAX sets it when it is imported
     processes = [
         subprocess.Popen(
             [sys.executable, script],
-            env={**environment, "TF_CONFIG": _tf_config(ports, rank)},
+            env={**os.environ, "TF_CONFIG": _tf_config(ports, rank), "PYTHONPATH": search},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
